@@ -1,0 +1,38 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What both doors of a module do: call its operation, and turn an expected failure into a result.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ._errors import WorktreesError
+
+Params = t.Dict[str, t.Any]
+Result = t.Dict[str, t.Any]
+
+
+class Operation(t.Protocol):
+    """The work of one module.
+
+    It takes validated parameters and returns the module's result. ``changed`` and ``diff`` (a list
+    of ``before``/``after`` pairs, secrets masked) are always there. In check mode it touches nothing
+    and returns what the real run would.
+    """
+
+    def __call__(self, params: Params, *, check: bool) -> Result: ...
+
+
+def answer(operation: Operation, params: Params, *, check: bool, diff: bool) -> Result:
+    """Carry out an operation for a door."""
+    try:
+        result = operation(params, check=check)
+    except WorktreesError as error:
+        result = error.as_result()
+    if not diff:
+        result.pop("diff", None)
+    return result

@@ -1,0 +1,77 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writing files whole, and locks that leave no trace.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import typing as t
+
+from ._errors import EnvironmentFailure
+
+
+TEMPORARY = ".parallel-worktrees"
+
+
+def write(path: str, content: bytes, *, mode: int) -> None:
+    """Replace a file in one step: readers see the old content or the new, never a part.
+
+    The temporary neighbour has a fixed name, so that a killed run leaves at most one, which the next overwrites.
+    """
+    folder, name = os.path.split(path)
+    temporary = temporary_name(folder, name)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        with open(handle, "wb") as file:
+            os.fchmod(handle, mode)
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
+
+
+def temporary_name(folder: str, name: str) -> str:
+    """Where a file or folder lies while it is being written."""
+    return os.path.join(folder, f".{name}{TEMPORARY}")
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a killed run may have left this."""
+    return any(part.startswith(".") and part.endswith(TEMPORARY) for part in path.split("/"))
+
+
+@contextlib.contextmanager
+def locked(path: str, *, create: bool = True) -> t.Iterator[int]:
+    """Hold the exclusive lock of a file or folder; it ends with the block, or with the process.
+
+    A folder can be locked as it is; a file is made where ``create`` says so. The descriptor that carries the
+    lock is given, for child processes that must keep it where they outlive us.
+    """
+    if os.path.isdir(path):
+        flags = os.O_RDONLY | os.O_DIRECTORY
+    else:
+        flags = os.O_RDWR | (os.O_CREAT if create else 0)
+    try:
+        handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot open {path} to lock it: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    except OSError as error:
+        if error.errno != errno.ENOLCK:
+            raise
+        raise EnvironmentFailure(f"{path} lies on a file system without locks") from error
+    finally:
+        os.close(handle)

@@ -1,0 +1,68 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's door of every module: in process where that is the same, else as Ansible does.
+
+Private to this collection: may change without notice.
+
+A module costs 0.4 s of CPU however little it does; the same function called in process costs
+milliseconds (tests/benchmark/ measures it). In process is the same when the task's host is this
+machine, this user and this Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import os
+import sys
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.plugins.action import ActionBase
+
+from ..module_utils._door import Operation, answer
+from ..module_utils._holder import holder_of
+
+
+class Door(ActionBase):
+    """Base of the action plugins; a subclass names its operation and argument spec."""
+
+    operation: t.ClassVar[Operation]
+    argument_spec: t.ClassVar[dict[str, t.Any]]
+
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        if "holder" in self.argument_spec:
+            # This worker's parent is the run itself: who is at work on a task is known by that process.
+            run = holder_of(os.getppid(), getpass.getuser())
+            self._task.args.setdefault("holder", dataclasses.asdict(run))
+        if not self._is_in_process(task_vars):
+            result = self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)
+            return t.cast("dict[str, t.Any]", result)
+        checked = ArgumentSpecValidator(self.argument_spec).validate(self._task.args)
+        if checked.error_messages:
+            raise AnsibleActionFail("; ".join(checked.error_messages))
+        params = checked.validated_parameters
+        result = answer(
+            type(self).operation,
+            params,
+            check=bool(self._task.check_mode),
+            diff=bool(self._task.diff),
+        )
+        result["invocation"] = {"module_args": params}
+        return t.cast("dict[str, t.Any]", remove_values(result, checked._no_log_values))
+
+    def _is_in_process(self, task_vars: dict[str, t.Any]) -> bool:
+        if self._connection.transport != "local" or self._connection.become is not None:
+            return False
+        if self._task.async_val or any(self._task.environment or []):
+            return False
+        interpreter = self._templar.template(task_vars.get("ansible_python_interpreter"))
+        return interpreter in (sys.executable, task_vars.get("ansible_playbook_python"))
