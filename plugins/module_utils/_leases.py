@@ -1,0 +1,266 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Leases: a slot per task, and the ports that follow from it.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import socket
+import time
+import typing as t
+
+from . import _registry
+from ._door import Params, Result
+from ._errors import UserError
+
+HIGHEST_PORT = 65535
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "registry": {"type": "path"},
+    "workspace": {"type": "str", "required": True},
+    "owners": {"type": "list", "elements": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "ports": {
+        "type": "dict",
+        "default": {},
+    },
+    "slots": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            "first": {"type": "int", "default": 1},
+            "last": {"type": "int", "default": 99},
+            "strategy": {"type": "str", "choices": ["lowest", "hash", "fixed"], "default": "lowest"},
+        },
+    },
+    "slot": {"type": "int"},
+}
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Give or take back the leases of several owners, all or none."""
+    workspace = params["workspace"]
+    with _registry.opened(params["registry"], write=not check) as registry:
+        before = {owner: _leased(registry, workspace, owner) for owner in params["owners"]}
+        if params["state"] == "absent":
+            for owner in params["owners"]:
+                registry.sql.execute("delete from lease where workspace = ? and owner = ?", (workspace, owner))
+            after: dict[str, Lease | None] = dict.fromkeys(before)
+        else:
+            ports, slots = _checked(params)
+            after = {}
+            for owner, lease in before.items():
+                after[owner] = lease or _take(registry, workspace, owner, ports, slots, params["slot"])
+    actions = []
+    for owner, lease in after.items():
+        former = before[owner]
+        if lease and not former:
+            actions += [f"pass over slot {over['slot']}: {over['reason']}" for over in lease["passed_over"]]
+            actions.append(f"lease slot {lease['slot']} to {owner}")
+        elif former and not lease:
+            actions.append(f"give back slot {former['slot']} of {owner}")
+    return {
+        "changed": before != after,
+        "leases": [lease for lease in after.values() if lease],
+        "actions": actions,
+        "diff": [{"before_header": "leases", "after_header": "leases", "before": _lines(before), "after": _lines(after)}]
+        if before != after
+        else [],
+    }
+
+
+class Lease(t.TypedDict):
+    """A slot that is held: by whom, the ports that follow, and which slots were wanted but not free."""
+
+    owner: str
+    slot: int
+    ports: dict[str, int]
+    passed_over: list[dict[str, t.Any]]
+
+
+class Port(t.TypedDict):
+    """How the numbers of a named port follow from slots: ``base + slot * stride``."""
+
+    base: int
+    stride: int
+
+
+class Slots(t.TypedDict):
+    """The slots of a workspace, ``first`` to ``last``, and the order in which they are tried."""
+
+    first: int
+    last: int
+    strategy: str
+
+
+def _lines(leases: dict[str, Lease | None]) -> str:
+    held = [lease for lease in leases.values() if lease]
+    return "".join(
+        f"{lease['owner']}: slot {lease['slot']}"
+        + "".join(f", {name} {number}" for name, number in lease["ports"].items())
+        + "\n"
+        for lease in held
+    )
+
+
+def _checked(params: Params) -> tuple[dict[str, Port], Slots]:
+    """The ports and slots that a workspace asks for, refused where a port would leave the range of TCP."""
+    slots = t.cast(Slots, {"first": 1, "last": 99, "strategy": "lowest", **(params["slots"] or {})})
+    if not 0 <= slots["first"] <= slots["last"]:
+        raise UserError(f"lease_slots go from {slots['first']} to {slots['last']}, which is no range")
+    ports: dict[str, Port] = {}
+    for name, given in (params["ports"] or {}).items():
+        if not isinstance(given, dict) or not set(given) <= {"base", "stride"} or "base" not in given:
+            raise UserError(f"lease_ports.{name} is {given!r}", hint="give it a base, and a stride if that is not 1")
+        try:
+            port = Port(base=int(given["base"]), stride=int(given.get("stride", 1)))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"lease_ports.{name} is {given!r}: base and stride are whole numbers") from error
+        for slot in (slots["first"], slots["last"]):
+            number = port["base"] + slot * port["stride"]
+            if not 1 <= number <= HIGHEST_PORT:
+                raise UserError(
+                    f"lease_ports.{name} of slot {slot} would be {number}, and ports go from 1 to {HIGHEST_PORT}",
+                    hint="change its base or stride, or lease_slots.last",
+                )
+        ports[name] = port
+    return ports, slots
+
+
+def _leased(registry: _registry.Registry, workspace: str, owner: str) -> Lease | None:
+    found = registry.sql.execute(
+        "select slot from lease where workspace = ? and owner = ?", (workspace, owner)
+    ).fetchone()
+    if found is None:
+        return None
+    ports = registry.sql.execute(
+        "select name, number from port where workspace = ? and owner = ? order by number", (workspace, owner)
+    )
+    return Lease(owner=owner, slot=found["slot"], ports=dict(map(tuple, ports)), passed_over=[])
+
+
+def all_leases(registry: _registry.Registry) -> dict[tuple[str, str], Lease]:
+    """Every lease of the machine, by workspace and owner."""
+    owners = registry.sql.execute("select workspace, owner from lease").fetchall()
+    return {
+        (row["workspace"], row["owner"]): t.cast(Lease, _leased(registry, row["workspace"], row["owner"]))
+        for row in owners
+    }
+
+
+def _take(
+    registry: _registry.Registry,
+    workspace: str,
+    owner: str,
+    ports: dict[str, Port],
+    slots: Slots,
+    fixed: int | None,
+) -> Lease:
+    passed_over = []
+    for slot in _candidates(owner, slots, fixed):
+        numbers = {name: port["base"] + slot * port["stride"] for name, port in ports.items()}
+        reason = _occupied(registry, workspace, slot, numbers)
+        if reason is None:
+            break
+        if slots["strategy"] != "lowest" or "slot is held" not in reason:
+            passed_over.append({"slot": slot, "reason": reason})
+    else:
+        raise _none_left(registry, workspace, owner, slots, fixed, passed_over)
+    registry.sql.execute(
+        "insert into lease (workspace, owner, slot, created) values (?, ?, ?, ?)",
+        (workspace, owner, slot, time.time()),
+    )
+    registry.sql.executemany(
+        "insert into port (number, name, workspace, owner) values (?, ?, ?, ?)",
+        [(number, name, workspace, owner) for name, number in numbers.items()],
+    )
+    return Lease(owner=owner, slot=slot, ports=numbers, passed_over=passed_over)
+
+
+def _candidates(owner: str, slots: Slots, fixed: int | None) -> list[int]:
+    """The slots to try, in order."""
+    every = list(range(slots["first"], slots["last"] + 1))
+    if slots["strategy"] == "fixed" or fixed is not None:
+        if fixed not in every:
+            raise UserError(
+                f"slot {fixed} for {owner} is not one of {slots['first']} to {slots['last']}",
+                hint="name one: -e lease_slot=3",
+            )
+        return [fixed]
+    if slots["strategy"] == "hash":
+        start = int.from_bytes(hashlib.sha256(owner.encode()).digest(), "big") % len(every)
+        return every[start:] + every[:start]
+    return every
+
+
+def _occupied(registry: _registry.Registry, workspace: str, slot: int, numbers: dict[str, int]) -> str | None:
+    """Why a slot cannot be given, or None where it can."""
+    held = registry.sql.execute(
+        "select owner from lease where workspace = ? and slot = ?", (workspace, slot)
+    ).fetchone()
+    if held:
+        return f"the slot is held by {held['owner']}"
+    for name, number in numbers.items():
+        taken = registry.sql.execute("select workspace, owner from port where number = ?", (number,)).fetchone()
+        if taken:
+            return f"port {number} ({name}) is leased to {taken['owner']} of workspace {taken['workspace']}"
+        if is_listened_on(number):
+            return f"port {number} ({name}) is taken by a process that is not ours"
+    return None
+
+
+def _none_left(
+    registry: _registry.Registry,
+    workspace: str,
+    owner: str,
+    slots: Slots,
+    fixed: int | None,
+    passed_over: list[dict[str, t.Any]],
+) -> UserError:
+    holders = [
+        f"{row['slot']}: {row['owner']}"
+        for row in registry.sql.execute(
+            "select slot, owner from lease where workspace = ? order by slot", (workspace,)
+        )
+    ]
+    reasons = "; ".join(f"slot {over['slot']}: {over['reason']}" for over in passed_over[:5])
+    what = (
+        f"slot {fixed} is not free"
+        if fixed is not None
+        else f"all slots from {slots['first']} to {slots['last']} are taken"
+    )
+    return UserError(
+        f"no slot for {owner}: {what}"
+        + (f" (held: {', '.join(holders)})" if holders else "")
+        + (f" ({reasons})" if reasons else ""),
+        hint="give one back: ansible-playbook parallel.worktrees.teardown -e @workspace.yml -e task=NAME",
+        holders=holders,
+    )
+
+
+def is_listened_on(port: int) -> bool:
+    """Whether some process listens on a TCP port, on any address of IPv4 or IPv6.
+
+    A bind with SO_REUSEADDR fails where a listener is, and does not where only old connections linger (socket(7)).
+    """
+    for family, wildcard in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104 - bound, never listened on
+        try:
+            probe = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            continue  # no such family on this machine
+        with contextlib.closing(probe):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind((wildcard, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return True
+    return False

@@ -1,0 +1,294 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far each task has come: admission, the plan of its resources, readiness, and its end.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import time
+import typing as t
+
+from . import _registry, _summary
+from ._door import Params, Result
+from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
+from ._holder import Holder
+from ._identity import DEFAULT_PATTERN, check_branch, check_task, expand, identify
+from ._registry import Record, Registry
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "registry": {"type": "path"},
+    "workspace": {"type": "str", "required": True},
+    "root": {"type": "path"},
+    "task": {"type": "str"},
+    "count": {"type": "int"},
+    "all_tasks": {"type": "bool", "default": False},
+    "state": {
+        "type": "str",
+        "choices": ["provisioning", "ready", "removing", "absent"],
+        "required": True,
+    },
+    "branch": {"type": "str"},
+    "pattern": {"type": "str", "default": DEFAULT_PATTERN},
+    "existing": {"type": "str", "choices": ["converge", "refuse"], "default": "converge"},
+    "plan": {"type": "dict"},
+    "keep_planned": {"type": "bool", "default": False},
+    "refusal": {"type": "dict"},
+    "facts": {"type": "dict"},
+    "format": {"type": "str", "choices": ["text", "json"], "default": "text"},
+    "holder": {
+        "type": "dict",
+        "options": {
+            "pid": {"type": "int", "required": True},
+            "started": {"type": "int", "required": True},
+            "machine": {"type": "str", "required": True},
+            "user": {"type": "str", "required": True},
+        },
+    },
+}
+
+STATUS = "ansible-playbook parallel.worktrees.status -e @workspace.yml"
+TEARDOWN = "ansible-playbook parallel.worktrees.teardown -e @workspace.yml -e task={}"
+
+
+@dataclasses.dataclass
+class Step:
+    """One call: its registry, its parameters, and who makes it."""
+
+    registry: Registry
+    params: Params
+    me: Holder | None
+    check: bool
+
+    @property
+    def workspace(self) -> str:
+        return t.cast(str, self.params["workspace"])
+
+    def find(self, name: str) -> Record | None:
+        """The record of a task that nobody else is at work on.
+
+        :raises UserError: somebody is.
+        """
+        record = self.registry.record(self.workspace, name)
+        busy = record and record.busy_with(self.me)
+        if record and busy:
+            doing = "torn down" if record.state == "removing" else "provisioned"
+            raise UserError(
+                f"task {name} is being {doing} by {busy}",
+                hint=f"wait until it has ended, or see how far it is: {STATUS}",
+            )
+        return record
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Move the records of one or several tasks to a state, all or none."""
+    me = Holder(**params["holder"]) if params["holder"] else None
+    with _registry.opened(params["registry"], write=not check) as registry:
+        step = Step(registry, params, me, check)
+        names = _names(step)
+        before = {name: registry.record(step.workspace, name) for name in names}
+        after = {name: STATES[params["state"]](step, name) for name in names}
+        missing = [name for name in names if after[name] is None and before[name] is None]
+        summary = _summary_of(step, names, before, missing)
+    if params["refusal"]:
+        raise _retold(params["refusal"])
+    actions = [text for name in names if (text := _told(name, before[name], after[name]))]
+    return {
+        "changed": bool(actions),
+        "tasks": [
+            {**record.facts(), "is_new": before[name] is None}
+            for name, record in after.items()
+            if record is not None
+        ],
+        "missing": missing,
+        "summary": summary,
+        "actions": actions,
+        "diff": [
+            {
+                "before_header": "records",
+                "after_header": "records",
+                "before": _lines(before.values()),
+                "after": _lines(after.values()),
+            }
+        ]
+        if actions
+        else [],
+    }
+
+
+def _names(step: Step) -> list[str]:
+    params = step.params
+    if params["all_tasks"]:
+        return [record.identity.name for record in step.registry.records(step.workspace)]
+    if not params["task"]:
+        raise UserError("no task is named", hint="name one, or several with commas: -e task=fix-login")
+    names = expand(params["task"], params["count"])
+    for name in names:
+        check_task(name, params["pattern"])
+    if params["branch"] is not None:
+        check_branch(params["branch"])
+        if len(names) > 1:
+            raise UserError(
+                f"branch={params['branch']} goes with one task, and {len(names)} are named",
+                hint="leave branch out, or set it per repository in worktrees_repos",
+            )
+    return names
+
+
+def _admit(step: Step, name: str) -> Record:
+    """Give a task its record, or take up the one it has."""
+    params = step.params
+    record = step.find(name)
+    root = os.path.realpath(params["root"] or ".")
+    if record is None:
+        return step.registry.add(step.workspace, root, identify(name, params["branch"]), step.me)
+    if params["plan"] is None:
+        if params["existing"] == "refuse" and record.state == "ready":
+            raise UserError(
+                f"task {name} is already registered in workspace {step.workspace} ({record.state})",
+                hint=f"list the tasks: {STATUS}\n      tear it down: {TEARDOWN.format(name)}",
+            )
+        if params["root"] and record.root != root:
+            raise UserError(
+                f"task {name} of workspace {step.workspace} belongs to {record.root}, and this call says {root}",
+                hint="give the two workspaces different names: workspace_name",
+            )
+        if params["branch"] and params["branch"] != record.identity.branch:
+            raise UserError(
+                f"task {name} was provisioned for branch {record.identity.branch}, and this call says "
+                f"{params['branch']}",
+                hint=f"its names are frozen; tear it down first: {TEARDOWN.format(name)}",
+            )
+    state = "ready" if record.state == "ready" else "provisioning"
+    plan = _merged(record, params["plan"] or {})
+    return step.registry.update(record, state=state, holder=step.me, plan=plan)
+
+
+def _merged(record: Record, plan: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The plan of before with what is new now: what was once planned stays as it was, so that teardown finds it."""
+    if not plan:
+        return record.plan
+    database = plan.get("database") or {}
+    former = record.plan.get("database") or {}
+    for key in ("backend", "name"):
+        if former and database and former.get(key) != database.get(key):
+            raise UserError(
+                f"the database of task {record.identity.name} is {former.get('backend')} {former.get('name')}, and the "
+                f"workspace now asks for {database.get('backend')} {database.get('name')}",
+                hint=f"tear the task down first: {TEARDOWN.format(record.identity.name)}",
+            )
+    worktrees = {worktree["path"]: worktree for worktree in plan.get("worktrees", [])}
+    worktrees.update({worktree["path"]: worktree for worktree in record.plan.get("worktrees", [])})
+    return {**record.plan, **plan, "worktrees": list(worktrees.values()), "database": database or former}
+
+
+def _finish(step: Step, name: str) -> Record:
+    record = step.find(name)
+    if record is None and step.check:
+        record = _admit(step, name)
+    if record is None:
+        raise _not_found(step, name)
+    return step.registry.update(record, state="ready", holder=None, plan=record.plan)
+
+
+def _begin_removal(step: Step, name: str) -> Record | None:
+    record = step.find(name)
+    if record is None:
+        if step.registry.ended(step.workspace, name) is None:
+            raise _not_found(step, name)
+        return None
+    return step.registry.update(record, state="removing", holder=step.me, plan=record.plan)
+
+
+def _end(step: Step, name: str) -> Record | None:
+    record = step.find(name)
+    if record is None:
+        return None
+    if step.params["keep_planned"] and record.plan:
+        return record
+    step.registry.remove(record)
+    return None
+
+
+STATES: dict[str, t.Callable[[Step, str], Record | None]] = {
+    "provisioning": _admit,
+    "ready": _finish,
+    "removing": _begin_removal,
+    "absent": _end,
+}
+
+
+def _summary_of(
+    step: Step, names: list[str], before: dict[str, Record | None], missing: list[str]
+) -> str | None:
+    """What a person is told at the end of a provision or a teardown."""
+    facts, state, style = step.params["facts"], step.params["state"], step.params["format"]
+    if facts and state == "ready":
+        former = before[names[0]]
+        return _summary.provisioned(facts, style=style, check=step.check, was_ready=bool(former and former.state == "ready"))
+    if facts and state == "absent":
+        return _summary.given_back(facts, style=style, check=step.check)
+    if state == "removing" and step.params["all_tasks"] and not names:
+        return f"workspace {step.workspace} has no task\n"
+    if state == "removing" and missing:
+        ended = {name: age(step.registry.ended(step.workspace, name) or 0) for name in missing}
+        return _summary.nothing_to_give_back(ended)
+    return None
+
+
+def _retold(refusal: dict[str, t.Any]) -> WorktreesError:
+    """The failed result of another step, as an error again."""
+    kinds = {kind.failure: kind for kind in (UserError, EnvironmentFailure, PartialFailure)}
+    kind = kinds.get(refusal.get("failure", ""), EnvironmentFailure)
+    hint = refusal.get("hint")
+    return kind(str(refusal.get("msg", "")).removesuffix(f"\nhint: {hint}"), hint=hint)
+
+
+def _not_found(step: Step, name: str) -> UserError:
+    known = [record.identity.name for record in step.registry.records(step.workspace)]
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        hint = f"did you mean {' or '.join(close)}?"
+    elif known:
+        hint = f"the tasks of workspace {step.workspace} are {', '.join(known)}"
+    else:
+        hint = f"workspace {step.workspace} has no task; see all: {STATUS}"
+    return UserError(f"there is no task {name} in workspace {step.workspace}", hint=hint)
+
+
+def _told(name: str, before: Record | None, after: Record | None) -> str | None:
+    if before is None and after is None:
+        return None
+    if before is None:
+        return f"register task {name}"
+    if after is None:
+        return f"forget task {name}"
+    if before.state != after.state:
+        return f"mark task {name} as {after.state}"
+    if before.plan != after.plan:
+        return f"note what is made for task {name}"
+    return None
+
+
+def _lines(records: t.Iterable[Record | None]) -> str:
+    return "".join(
+        f"{record.identity.name}: {record.state}, branch {record.identity.branch}, "
+        f"plan {json.dumps(record.plan, sort_keys=True)}\n"
+        for record in records
+        if record
+    )
+
+
+def age(created: float, now: float | None = None) -> str:
+    """How long ago, as people say it: 40 s, 5 min, 3 h, 2 d."""
+    seconds = max(0, int((now or time.time()) - created))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

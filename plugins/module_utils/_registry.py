@@ -1,0 +1,267 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registry: one SQLite file per machine that knows every task, its lease, and what was made for it.
+
+Private to this collection: may change without notice.
+
+A record is written before the first resource of its task exists, and goes after the last one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sqlite3
+import time
+import typing as t
+import urllib.parse
+
+from ._errors import EnvironmentFailure, UserError
+from ._holder import Holder
+from ._identity import Identity, distinct_subdomain
+from ._state import registry_path
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+create table task (
+    workspace text not null,
+    name text not null,
+    root text not null,
+    branch text not null,
+    slug text not null,
+    subdomain text not null,
+    state text not null,
+    holder text,
+    plan text not null default '{}',
+    created real not null,
+    updated real not null,
+    primary key (workspace, name),
+    unique (workspace, slug)
+) without rowid;
+create table lease (
+    workspace text not null,
+    owner text not null,
+    slot integer not null,
+    created real not null,
+    primary key (workspace, owner),
+    unique (workspace, slot)
+) without rowid;
+create table port (
+    number integer primary key,
+    name text not null,
+    workspace text not null,
+    owner text not null,
+    foreign key (workspace, owner) references lease (workspace, owner) on delete cascade
+);
+create table past (
+    workspace text not null,
+    name text not null,
+    ended real not null,
+    primary key (workspace, name)
+) without rowid;
+"""
+BUSY_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is known of one task.
+
+    :ivar state: ``provisioning``, ``ready`` or ``removing``.
+    :ivar plan: the resources that are made for it, or are about to be.
+    :ivar created: seconds since the epoch.
+    """
+
+    workspace: str
+    root: str
+    identity: Identity
+    state: str
+    holder: Holder | None
+    plan: dict[str, t.Any]
+    created: float
+    updated: float
+
+    def facts(self) -> dict[str, t.Any]:
+        return {
+            **dataclasses.asdict(self.identity),
+            "workspace": self.workspace,
+            "root": self.root,
+            "state": self.state,
+            "plan": self.plan,
+            "created": self.created,
+            "busy": self.busy_with(None),
+        }
+
+    def busy_with(self, me: Holder | None) -> str | None:
+        """Who else is at work on this task right now, in words."""
+        if self.holder is None or self.holder == me or not self.holder.is_at_work(since=self.updated):
+            return None
+        return str(self.holder)
+
+
+class Registry:
+    """One open transaction on the registry; made by :func:`opened`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.sql = connection
+
+    def record(self, workspace: str, name: str) -> Record | None:
+        found = self.sql.execute("select * from task where workspace = ? and name = ?", (workspace, name)).fetchone()
+        return None if found is None else _record(found)
+
+    def records(self, workspace: str | None = None) -> list[Record]:
+        """All records, or those of a workspace, oldest first."""
+        query = "select * from task where ?1 is null or workspace = ?1 order by workspace, created, name"
+        return [_record(row) for row in self.sql.execute(query, (workspace,))]
+
+    def add(self, workspace: str, root: str, identity: Identity, holder: Holder | None) -> Record:
+        """Write the record of a new task; a subdomain that another task has is made distinct."""
+        taken = self.sql.execute(
+            "select 1 from task where workspace = ? and subdomain = ?", (workspace, identity.subdomain)
+        ).fetchone()
+        if taken:
+            identity = distinct_subdomain(identity)
+        now = time.time()
+        try:
+            self.sql.execute(
+                "insert into task (workspace, name, root, branch, slug, subdomain, state, holder, created, updated)"
+                " values (?, ?, ?, ?, ?, ?, 'provisioning', ?, ?, ?)",
+                (
+                    workspace,
+                    identity.name,
+                    root,
+                    identity.branch,
+                    identity.slug,
+                    identity.subdomain,
+                    _dump_holder(holder),
+                    now,
+                    now,
+                ),
+            )
+        except sqlite3.IntegrityError as error:
+            raise UserError(
+                f"the branch {identity.branch!r} belongs to another task of workspace {workspace}",
+                hint="ansible-playbook parallel.worktrees.status shows every task",
+            ) from error
+        return Record(workspace, root, identity, "provisioning", holder, {}, now, now)
+
+    def update(self, record: Record, *, state: str, holder: Holder | None, plan: dict[str, t.Any]) -> Record:
+        now = time.time()
+        self.sql.execute(
+            "update task set state = ?, holder = ?, plan = ?, updated = ? where workspace = ? and name = ?",
+            (
+                state,
+                _dump_holder(holder),
+                json.dumps(plan, sort_keys=True),
+                now,
+                record.workspace,
+                record.identity.name,
+            ),
+        )
+        return dataclasses.replace(record, state=state, holder=holder, plan=plan, updated=now)
+
+    def remove(self, record: Record) -> None:
+        """Forget a task, but for the time at which it ended: a second teardown is then told from a wrong name."""
+        key = (record.workspace, record.identity.name)
+        self.sql.execute("delete from task where workspace = ? and name = ?", key)
+        self.sql.execute("insert or replace into past (workspace, name, ended) values (?, ?, ?)", (*key, time.time()))
+
+    def ended(self, workspace: str, name: str) -> float | None:
+        """When a task of that name was last given back, in seconds since the epoch."""
+        found = self.sql.execute("select ended from past where workspace = ? and name = ?", (workspace, name)).fetchone()
+        return None if found is None else t.cast(float, found["ended"])
+
+
+def _record(row: sqlite3.Row) -> Record:
+    return Record(
+        workspace=row["workspace"],
+        root=row["root"],
+        identity=Identity(row["name"], row["branch"], row["slug"], row["subdomain"]),
+        state=row["state"],
+        holder=None if row["holder"] is None else Holder(**json.loads(row["holder"])),
+        plan=json.loads(row["plan"]),
+        created=row["created"],
+        updated=row["updated"],
+    )
+
+
+def _dump_holder(holder: Holder | None) -> str | None:
+    return None if holder is None else json.dumps(dataclasses.asdict(holder))
+
+
+@contextlib.contextmanager
+def opened(path: str | None, *, write: bool) -> t.Iterator[Registry]:
+    """One transaction on the registry.
+
+    :arg path: the file; the user's own where it is None.
+    :arg write: without it the transaction is undone at its end, and no file is made or touched.
+    :raises EnvironmentFailure: the file is damaged, read-only, on a full disk, or of a newer version.
+    """
+    path = os.path.expanduser(path) if path else registry_path()
+    try:
+        connection = _connect(path, write=write)
+        with contextlib.closing(connection):
+            connection.execute("begin immediate" if write else "begin")
+            _ensure_schema(connection, path)
+            yield Registry(connection)
+            connection.execute("commit" if write else "rollback")
+    except sqlite3.DatabaseError as error:
+        raise _failure(path, error) from error
+
+
+def _connect(path: str, *, write: bool) -> sqlite3.Connection:
+    if write:
+        try:
+            os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFailure(f"cannot make the folder of the registry {path}: {error.strerror}") from error
+        target = path
+    else:
+        target = f"file:{urllib.parse.quote(path)}?mode=ro" if os.path.exists(path) else ":memory:"
+    connection = sqlite3.connect(target, uri=target.startswith("file:"), timeout=BUSY_SECONDS, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    if write:
+        # Other users of a shared registry keep the access its folder gives them; a private one stays private.
+        with contextlib.suppress(OSError):
+            if os.stat(os.path.dirname(path) or ".").st_mode & 0o077 == 0:
+                os.chmod(path, 0o600)
+    elif target != ":memory:":
+        # What check mode would write must go somewhere: a copy in memory.
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        copy.row_factory = sqlite3.Row
+        with contextlib.closing(connection):
+            connection.backup(copy)
+        connection = copy
+    connection.execute("pragma foreign_keys = on")
+    return connection
+
+
+def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version == 0:
+        for statement in SCHEMA.split(";\n"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.execute(f"pragma user_version = {SCHEMA_VERSION:d}")
+    elif version != SCHEMA_VERSION:
+        raise EnvironmentFailure(
+            f"the registry {path} has version {version}, and this collection knows {SCHEMA_VERSION}",
+            hint="update the collection: ansible-galaxy collection install parallel.worktrees --upgrade",
+        )
+
+
+def _failure(path: str, error: sqlite3.DatabaseError) -> EnvironmentFailure:
+    reason = str(error)
+    hints = {
+        "malformed": f"put it aside and see what is left: mv {path} {path}.damaged, then run status",
+        "not a database": f"put it aside and see what is left: mv {path} {path}.damaged, then run status",
+        "readonly": f"give this user write access: ls -l {path}",
+        "full": "free some space: df -h",
+        "locked": "another process holds it; try again when that has ended",
+        "unable to open": f"look at the folder and its owner: ls -ld {os.path.dirname(path)}",
+    }
+    hint = next((text for words, text in hints.items() if words in reason), None)
+    return EnvironmentFailure(f"cannot use the registry {path}: {reason}", hint=hint)

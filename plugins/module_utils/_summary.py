@@ -1,0 +1,77 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person is told of a task at the end: what it has, and what to type next.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import typing as t
+
+from ._secrets import DATABASE_PASSWORD, MASK
+
+COMMAND = "ansible-playbook parallel.worktrees.{verb} -e @workspace.yml -e task={task}"
+
+
+def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: bool) -> str:
+    """The summary of a provisioned task.
+
+    :arg style: ``text`` or ``json``.
+    :arg was_ready: it was provisioned before.
+    """
+    facts = _masked(facts)
+    if style == "json":
+        return json.dumps({**facts, "state": "ready"}, indent=2, sort_keys=True)
+    name = facts["name"]
+    state = "would be ready" if check else "ready"
+    if was_ready:
+        state = "ready, registered before"
+    rows = [(repo, path) for repo, path in facts["worktrees"].items()]
+    rows.append(("branch", facts["branch"]))
+    if facts["slot"] is not None:
+        ports = ", ".join(f"{port} {number}" for port, number in facts["ports"].items())
+        rows.append(("slot", f"{facts['slot']}{f' ({ports})' if ports else ''}"))
+    database = facts["database"]
+    if database.get("url"):
+        rows.append(("database", f"{database['url']} ({database['backend']})"))
+        rows.append(("password", f"in {database['password_file']}"))
+    first = next(iter(facts["worktrees"].values()), None)
+    if first:
+        rows.append(("next", f"cd {shlex.quote(first)}"))
+    rows.append(("give back", COMMAND.format(verb="teardown", task=name)))
+    return f"{name}: {state}\n" + _aligned(rows)
+
+
+def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
+    """The summary of a task that was torn down.
+
+    :arg facts: the task's own, with ``removed``, the result of the removal of its worktrees.
+    """
+    if style == "json":
+        return json.dumps({**_masked(facts), "state": "absent"}, indent=2, sort_keys=True)
+    removed = facts.get("removed") or {}
+    rows = [("saved", f"{one['name']}: {one['ref']}\n{one['restore']}") for one in removed.get("saved") or []]
+    rows += [("pushed", f"{one['name']}: {one['branch']} to {one['remote']}") for one in removed.get("pushed") or []]
+    if removed.get("branch_kept"):
+        rows.append(("branch", f"{facts['branch']} stays (delete_branch=true deletes it as well)"))
+    return f"{facts['name']}: {'would be ' if check else ''}given back\n" + _aligned(rows)
+
+
+def nothing_to_give_back(names: t.Mapping[str, str]) -> str:
+    """For tasks that were torn down before; ``names`` maps them to how long ago."""
+    return "".join(f"{name}: nothing to tear down, it was given back {ago} ago\n" for name, ago in names.items())
+
+
+def _aligned(rows: t.Sequence[tuple[str, str]]) -> str:
+    width = max((len(label) for label, _ in rows), default=0)
+    indent = "\n" + " " * (width + 4)
+    return "".join(f"  {label.ljust(width)}  {text.replace(chr(10), indent)}\n" for label, text in rows)
+
+
+def _masked(facts: dict[str, t.Any]) -> dict[str, t.Any]:
+    text = json.dumps(facts, default=str).replace(DATABASE_PASSWORD, MASK)
+    return t.cast("dict[str, t.Any]", json.loads(text))
