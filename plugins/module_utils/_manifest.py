@@ -1,0 +1,120 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What this project wrote into a worktree, kept in that worktree's own git directory.
+
+Private to this collection: may change without notice.
+
+It tells our own files from work: a file whose content is the one noted here is ours and may go; one that was
+edited since is somebody's work. The note goes with the worktree, and its presence is the mark that the worktree
+is ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import typing as t
+
+from . import _files, _git
+
+FILE_NAME = "parallel-worktrees.json"
+
+
+class Manifest:
+    """The paths (relative to the worktree) of what was written there, with the signature of its content."""
+
+    def __init__(self, worktree: str, admin: str, data: dict[str, t.Any]) -> None:
+        self.worktree = worktree
+        self._path = os.path.join(admin, FILE_NAME)
+        self.owner: str | None = data.get("owner")
+        self.written: dict[str, str] = data.get("written", {})
+        self.ran: list[str] = data.get("ran", [])
+
+    @classmethod
+    def of(cls, worktree: str) -> Manifest | None:
+        """The manifest of a worktree, empty where there is none yet; None where the folder is no linked worktree."""
+        admin = _git.admin_folder(worktree)
+        if admin is None or not os.path.isdir(admin):
+            return None
+        return cls.in_admin(worktree, admin)
+
+    @classmethod
+    def in_admin(cls, worktree: str, admin: str) -> Manifest:
+        """The manifest in the private folder of a worktree, whose own folder may be gone."""
+        return cls(os.path.realpath(worktree), admin, _load(os.path.join(admin, FILE_NAME)))
+
+    @classmethod
+    def around(cls, path: str) -> Manifest | None:
+        """The manifest of the innermost linked worktree that a path lies in."""
+        worktree = _git.enclosing_worktree(path)
+        return None if worktree is None else cls.of(worktree)
+
+    @property
+    def exists(self) -> bool:
+        return os.path.exists(self._path)
+
+    def save(self) -> None:
+        data = {"owner": self.owner, "written": self.written, "ran": self.ran}
+        _files.write(self._path, json.dumps(data, indent=1, sort_keys=True).encode(), mode=0o644)
+
+    def note(self, path: str, value: str) -> None:
+        """Note a path whose content is about to become what the signature says.
+
+        Until the next call the former signature counts as well: the run may end between note and write.
+        """
+        key = os.path.relpath(path, self.worktree)
+        former = self.written.get(key, "").split()[-1:]
+        self.written[key] = " ".join(dict.fromkeys([*former, value]))
+
+    def is_ours(self, path: str) -> bool:
+        """Whether a path still has a content that was written here."""
+        noted = self.written.get(os.path.relpath(path, self.worktree), "")
+        return bool(noted) and signature(path) in noted.split()
+
+    def knows(self, path: str) -> bool:
+        return os.path.relpath(path, self.worktree) in self.written
+
+
+def _load(path: str) -> dict[str, t.Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return t.cast("dict[str, t.Any]", json.load(file))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def text_signature(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def signature(path: str) -> str | None:
+    """What tells one content of a path from another: of a file its bytes, of a link its target, of a folder its tree."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            return link_signature(os.readlink(path))
+        if stat.S_ISDIR(mode):
+            return _tree_signature(path)
+        with open(path, "rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def link_signature(target: str) -> str:
+    return "link:" + hashlib.sha256(os.fsencode(target)).hexdigest()
+
+
+def _tree_signature(top: str) -> str:
+    """Names, sizes and times of a tree: a copied folder may be too large to read at every look."""
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(top):
+        folders.sort()
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            about = os.lstat(path)
+            digest.update(f"{os.path.relpath(path, top)}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return "tree:" + digest.hexdigest()

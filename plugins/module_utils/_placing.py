@@ -1,0 +1,67 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where files go inside a task's worktrees, and what may not be replaced there.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from . import _exclude, _git
+from ._errors import UserError
+from ._git import Repository
+from ._manifest import Manifest
+
+
+def inside(worktree: str, path: str) -> str:
+    """The absolute place of a path in a worktree.
+
+    :raises UserError: the path leads out, lexically or through a symbolic link in one of its folders.
+    """
+    place = os.path.normpath(os.path.join(worktree, path))
+    top = os.path.realpath(worktree)
+    if os.path.isabs(path) or os.path.relpath(place, worktree).startswith(".."):
+        raise UserError(f"the path {path!r} leads out of the worktree {worktree}", hint="name a path within it")
+    folder = os.path.dirname(place)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    real = os.path.realpath(folder)
+    # A worktree that is not made yet (check mode) has no links that could lead out.
+    if os.path.isdir(top) and os.path.commonpath([top, real]) != top:
+        raise UserError(
+            f"the path {path!r} leads out of the worktree {worktree}: {folder} is really {real}",
+            hint="remove that symbolic link, or name another path",
+        )
+    return place
+
+
+def keep_out_of_git(worktree: str, paths: t.Sequence[str]) -> None:
+    """See to it that what was written does not show up as untracked, nor is committed by ``git add --all``."""
+    by_tree: dict[str, list[str]] = {}
+    for path in paths:
+        tree = _git.enclosing_worktree(path) or worktree
+        by_tree.setdefault(tree, []).append(os.path.relpath(path, tree))
+    for tree, relative in by_tree.items():
+        listed = "\0".join(relative).encode("utf-8", "surrogateescape")
+        ignored = _git.git(tree, "check-ignore", "-z", "--stdin", stdin=listed).stdout.split("\0")
+        tracked = _git.must(
+            tree, "ls-files", "-z", "--", *relative, doing=f"asking git for its files in {tree}"
+        ).split("\0")
+        seen = [path for path in relative if path not in ignored and path not in tracked]
+        if seen:
+            repository = Repository.at(tree)
+            with repository.locked():
+                _exclude.add(repository.common, [_exclude.pattern_of(path) for path in seen])
+
+
+def refuse_foreign(place: str, manifest: Manifest | None, what: str) -> None:
+    """Refuse to replace what this project did not write."""
+    if os.path.lexists(place) and not (manifest and manifest.is_ours(place)):
+        raise UserError(
+            f"cannot {what} {place}: something is there that this project did not write",
+            hint=f"look at it, then move it away: mv {place} {place}.old",
+        )

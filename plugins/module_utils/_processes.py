@@ -1,0 +1,131 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Processes at work inside a task's worktrees, and how they are ended.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+import typing as t
+
+from ._door import Params, Result
+from ._errors import EnvironmentFailure, UserError
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "paths": {"type": "list", "elements": "path", "required": True},
+    "state": {"type": "str", "choices": ["absent"], "default": "absent"},
+    "grace": {"type": "float", "default": 2.0},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """A process whose working directory is inside one of the folders.
+
+    :ivar started: in clock ticks since boot; with the id it names one process for good.
+    """
+
+    pid: int
+    started: str
+    command: str
+    folder: str
+
+    def __str__(self) -> str:
+        return f"{self.pid} ({self.command})"
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """End the processes inside the folders; refused where the caller itself is in there."""
+    paths = [os.path.realpath(path) for path in params["paths"]]
+    spared = ancestors()
+    everybody = inside(paths)
+    callers = [process for process in everybody if process.pid in spared]
+    if callers:
+        raise UserError(
+            f"this was called from inside {callers[-1].folder}, which is about to be removed",
+            hint="change to another folder first: cd",
+        )
+    stopped = everybody
+    if not check:
+        everybody_ever = dict.fromkeys(stopped)
+        _end(stopped, params["grace"])
+        # A parent may have started another child while it was being ended.
+        for _ in range(3):
+            late = inside(paths)
+            if not late:
+                break
+            everybody_ever.update(dict.fromkeys(late))
+            _end(late, params["grace"])
+        stopped = list(everybody_ever)
+        left = inside(paths)
+        if left:
+            raise EnvironmentFailure(f"these processes cannot be ended: {', '.join(map(str, left))}")
+    return {
+        "changed": bool(stopped),
+        "processes": [dataclasses.asdict(process) for process in stopped],
+        "actions": [f"end process {process}" for process in stopped],
+        "diff": [{"before": "".join(f"{process}\n" for process in stopped), "after": ""}] if stopped else [],
+    }
+
+
+def inside(paths: t.Sequence[str]) -> list[Process]:
+    """Living processes whose working directory is one of these folders or below."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            folder = os.readlink(f"/proc/{entry}/cwd").removesuffix(" (deleted)")
+            if any(folder == path or folder.startswith(path + "/") for path in paths):
+                process = _process(int(entry), folder)
+                if process:
+                    found.append(process)
+    return found
+
+
+def _process(pid: int, folder: str) -> Process | None:
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        head, _, tail = file.read().rpartition(")")
+    fields = tail.split()
+    if fields[0] in "ZX":
+        return None
+    return Process(pid, fields[19], head.partition("(")[2], folder)
+
+
+def ancestors() -> set[int]:
+    """This process and all that it descends from."""
+    found = set()
+    pid = os.getpid()
+    while pid > 0 and pid not in found:
+        found.add(pid)
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+    return found
+
+
+def _end(processes: t.Sequence[Process], grace: float) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            if _lives(process):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(process.pid, sign)
+        deadline = time.monotonic() + grace
+        while any(map(_lives, processes)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def _lives(process: Process) -> bool:
+    with contextlib.suppress(OSError):
+        now = _process(process.pid, process.folder)
+        return now is not None and now.started == process.started
+    return False

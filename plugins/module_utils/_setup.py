@@ -1,0 +1,98 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Set-up commands of a worktree, each run at most once.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import typing as t
+
+from . import _commands, _files, _git, _secrets
+from ._door import Params, Result
+from ._errors import EnvironmentFailure
+from ._manifest import Manifest
+from ._placing import inside
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "worktrees": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "path": {"type": "path", "required": True},
+            "setup": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "command": {"type": "str", "required": True},
+                    "folder": {"type": "str", "default": "."},
+                },
+            },
+        },
+    },
+    "variables": {"type": "dict", "default": {}},
+    "password_file": {"type": "path"},
+}
+
+LOGS = "parallel-worktrees-logs"
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Run what did not run yet, in order; the output is kept in the worktree's git directory."""
+    to_run = []
+    for worktree in params["worktrees"]:
+        manifest = Manifest.of(worktree["path"])
+        ran = manifest.ran if manifest else []
+        to_run += [(worktree, given) for given in worktree["setup"] if _key(given) not in ran]
+    actions = [f"run '{given['command']}' in {worktree['name']}" for worktree, given in to_run]
+    if not check:
+        variables = _variables(params)
+        for worktree, given in to_run:
+            _run(worktree, given, variables)
+    return {
+        "changed": bool(to_run),
+        "actions": actions,
+        "diff": [{"before": "", "after": "".join(line + "\n" for line in actions)}] if to_run else [],
+    }
+
+
+def _key(given: Params) -> str:
+    return hashlib.sha256(f"{given['folder']}\0{given['command']}".encode()).hexdigest()[:16]
+
+
+def _variables(params: Params) -> dict[str, str]:
+    """The environment of the commands; the only place beside env files in which the password appears."""
+    variables = {name: str(value) for name, value in params["variables"].items()}
+    if params["password_file"] is None:
+        return variables
+    known = {_secrets.DATABASE_PASSWORD: _secrets.read(params["password_file"])}
+    return {name: _secrets.reveal(value, known) for name, value in variables.items()}
+
+
+def _run(worktree: Params, given: Params, variables: t.Mapping[str, str]) -> None:
+    folder = inside(worktree["path"], given["folder"])
+    # The command is a line of the workspace's own file, so a shell is what its author expects.
+    done = _commands.run(("/bin/sh", "-c", given["command"]), cwd=folder, env=variables)
+    admin = _git.admin_folder(worktree["path"])
+    log = None
+    if admin:
+        os.makedirs(os.path.join(admin, LOGS), exist_ok=True)
+        log = os.path.join(admin, LOGS, _key(given) + ".log")
+        _files.write(log, f"$ {given['command']}\n{done.stdout}{done.stderr}".encode("utf-8", "replace"), mode=0o600)
+    if not done.ok:
+        words = _commands.last_words(done.stdout + done.stderr)
+        raise EnvironmentFailure(
+            f"repository {worktree['name']}: the set-up command '{given['command']}' ended with {done.code}:\n{words}",
+            hint=f"mend it and run provision again: it goes on here; all of its output: {log}",
+        )
+    manifest = Manifest.of(worktree["path"])
+    if manifest:
+        manifest.ran.append(_key(given))
+        manifest.save()

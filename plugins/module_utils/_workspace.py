@@ -1,0 +1,118 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The repositories of a workspace, as its file lists them, made complete for one task.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ._errors import UserError
+
+KEYS = {
+    "name",
+    "path",
+    "folder",
+    "branch",
+    "base",
+    "submodules",
+    "existing_branch",
+    "links",
+    "copies",
+    "setup",
+}
+
+VIEWS: dict[str, tuple[str, ...]] = {
+    "git_worktree": ("name", "repo", "path", "branch", "base", "submodules", "existing_branch"),
+    "worktree_files": ("name", "path", "source", "links", "copies"),
+    "env_file": ("name", "path", "source"),
+    "worktree_setup": ("name", "path", "setup"),
+}
+"""What each module takes of a repository; ``path`` of git_worktree may be relative, of the others it is absolute."""
+
+Repo = t.Dict[str, t.Any]
+
+
+def worktree_set(
+    repos: t.Sequence[t.Any],
+    *,
+    root: str,
+    folder: str,
+    branch: str,
+    selection: str | None = None,
+) -> list[Repo]:
+    """The selected repositories with every default filled in.
+
+    :arg repos: the workspace's list; an entry is a name, or a dictionary with a name.
+    :arg root: the folder that relative paths of repositories start from.
+    :arg folder: where a worktree goes within its repository, unless the repository says.
+    :arg branch: the branch of the task, unless the repository says.
+    :arg selection: names with commas, or ``all``.
+    :raises UserError: an entry or a name of the selection is wrong.
+    """
+    complete = [_complete(entry, root, folder, branch) for entry in repos]
+    names = [repo["name"] for repo in complete]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise UserError(f"worktrees_repos names {', '.join(twins)} more than once")
+    if not complete:
+        raise UserError("worktrees_repos is empty", hint="list the repositories of the workspace: - name: backend")
+    if not selection or selection == "all":
+        return complete
+    wanted = [name.strip() for name in selection.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not wanted:
+        raise UserError(
+            f"repos={selection} names {', '.join(unknown) or 'nothing'}, which worktrees_repos does not have",
+            hint=f"choose from: {', '.join(names)}, or all",
+        )
+    return [repo for repo in complete if repo["name"] in wanted]
+
+
+def view(repos: t.Sequence[Repo], module: str) -> list[Repo]:
+    """Just what a module takes of each repository."""
+    return [
+        {
+            key: repo["place"] if key == "path" and module != "git_worktree" else repo[key]
+            for key in VIEWS[module]
+        }
+        for repo in repos
+    ]
+
+
+def _complete(entry: t.Any, root: str, folder: str, branch: str) -> Repo:
+    if isinstance(entry, str):
+        entry = {"name": entry}
+    if not isinstance(entry, dict) or not entry.get("name"):
+        raise UserError(f"an entry of worktrees_repos has no name: {entry!r}", hint="write it as - name: backend")
+    unknown = sorted(set(entry) - KEYS)
+    if unknown:
+        raise UserError(
+            f"repository {entry['name']} in worktrees_repos has {', '.join(unknown)}, which nothing reads",
+            hint=f"an entry may have {', '.join(sorted(KEYS))}",
+        )
+    repo = os.path.normpath(os.path.join(root, os.path.expanduser(entry.get("path") or entry["name"])))
+    path = entry.get("folder") or folder
+    return {
+        "name": entry["name"],
+        "repo": repo,
+        "source": repo,
+        "path": path,
+        "place": os.path.normpath(os.path.join(repo, path)),
+        "branch": entry.get("branch") or branch,
+        "base": entry.get("base"),
+        "submodules": list(entry.get("submodules") or []),
+        "existing_branch": entry.get("existing_branch") or "use",
+        "links": [_named(item, "path") for item in entry.get("links") or []],
+        "copies": [_named(item, "path") for item in entry.get("copies") or []],
+        "setup": [_named(item, "command") for item in entry.get("setup") or []],
+    }
+
+
+def _named(item: t.Any, key: str) -> dict[str, t.Any]:
+    """The long form of an entry that may be written as one word."""
+    return dict(item) if isinstance(item, dict) else {key: str(item)}
