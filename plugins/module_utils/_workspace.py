@@ -31,6 +31,7 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "worktree_files": ("name", "path", "source", "links", "copies"),
     "env_file": ("name", "path", "source"),
     "worktree_setup": ("name", "path", "setup"),
+    "task_info": ("name", "repo"),
 }
 """What each module takes of a repository; ``path`` of git_worktree may be relative, of the others it is absolute."""
 

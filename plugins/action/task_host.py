@@ -1,0 +1,52 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible.plugins.action.add_host import ActionModule as AddHost
+
+GROUP = "parallel_worktrees_tasks"
+_CONNECTION = re.compile(
+    r"ansible_(host|port|user|password|connection|private_key_file|remote_tmp|shell_\w+|python_interpreter"
+    r"|ssh_\w+|sftp_\w+|scp_\w+|become\w*|pipelining|docker_\w+|podman_\w+)$"
+)
+
+
+class ActionModule(AddHost):
+    """Add the host that stands for a task: reached as the machine is reached on which the task lives."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        task_vars = task_vars or {}
+        record, lease = self._task.args["record"], self._task.args["lease"] or {}
+        machine = task_vars["inventory_hostname"]
+        taken = {machine, "localhost", *(name for names in task_vars["groups"].values() for name in names)}
+        taken -= set(task_vars["groups"].get(GROUP, ()))
+        name, workspace = record["name"], record["workspace"]
+        connection = {
+            key: self._templar.template(value) for key, value in task_vars.items() if _CONNECTION.fullmatch(key)
+        }
+        if self._connection.transport != "local":
+            connection.setdefault("ansible_host", machine)
+        connection.setdefault("ansible_connection", self._connection.transport)
+        self._task.args = {
+            "name": f"{name}@{workspace}" if name in taken else name,
+            "groups": GROUP,
+            "task_machine": machine,
+            "task_record": record,
+            "task_facts": {
+                **{key: record[key] for key in ("name", "workspace", "branch", "slug", "subdomain")},
+                "slot": lease.get("slot"),
+                "ports": lease.get("ports", {}),
+                "worktrees": {},
+                "database": {},
+            },
+            **connection,
+        }
+        result: dict[str, t.Any] = super().run(tmp, task_vars)
+        # A host of Ansible's inventory is nothing that was changed on the machine.
+        result["changed"] = False
+        return result

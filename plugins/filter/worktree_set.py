@@ -1,0 +1,82 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ..module_utils import _workspace
+from ..module_utils._errors import UserError
+
+DOCUMENTATION = r"""
+name: worktree_set
+version_added: 1.0.0
+author: parallel.worktrees contributors (@parallel-worktrees)
+short_description: The repositories of a workspace, made complete for one task
+description:
+  - Takes the C(worktrees_repos) of a workspace file, selects among them, and fills in every default.
+  - Returns what one module of this collection takes of each repository.
+positional: module
+options:
+  _input:
+    description: The repositories; an entry is a name, or a dictionary with at least C(name).
+    type: list
+    elements: raw
+    required: true
+  module:
+    description: For which module.
+    type: str
+    choices: [git_worktree, worktree_files, env_file, worktree_setup, task_info]
+    required: true
+  root:
+    description: The folder that relative paths of repositories start from.
+    type: str
+    required: true
+  folder:
+    description: Where a worktree goes within its repository, unless the repository says.
+    type: str
+    default: ""
+  branch:
+    description: The branch of the task, unless the repository says.
+    type: str
+    default: ""
+  selection:
+    description: Names of repositories with commas, or V(all).
+    type: str
+    default: all
+"""
+
+EXAMPLES = r"""
+- name: Make the worktrees of a task
+  parallel.worktrees.git_worktree:
+    worktrees: "{{ worktrees_repos | parallel.worktrees.worktree_set('git_worktree', root=workspace_root,
+      folder='.worktrees/fix-login', branch='fix-login') }}"
+    owner: shop/fix-login
+"""
+
+RETURN = r"""
+_value:
+  description: A dictionary a repository, with the options that the module takes.
+  type: list
+  elements: dict
+"""
+
+
+def worktree_set(
+    repos: list[t.Any], module: str, root: str, folder: str = "", branch: str = "", selection: str = "all"
+) -> list[dict[str, t.Any]]:
+    try:
+        complete = _workspace.worktree_set(repos, root=root, folder=folder, branch=branch, selection=selection)
+    except UserError as error:
+        raise AnsibleFilterError(error.as_result()["msg"]) from error
+    return _workspace.view(complete, module)
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"worktree_set": worktree_set}

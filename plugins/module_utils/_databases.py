@@ -1,0 +1,89 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The database of a task, whatever its back end: one set of parameters in, one set of facts out.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from . import _clusters, _containers
+from ._door import Operation, Params, Result
+from ._errors import UserError
+from ._state import state_folder
+
+BACKENDS: dict[str, tuple[Operation, dict[str, t.Any]]] = {
+    "container": (_containers.operation, _containers.ARGUMENT_SPEC),
+    "embedded": (_clusters.operation, _clusters.ARGUMENT_SPEC),
+}
+
+COMMON: dict[str, t.Any] = {
+    "name": {"type": "str", "required": True},
+    "owner": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "wait": {"type": "bool", "default": True},
+    "timeout": {"type": "float", "default": 120.0},
+    "address": {"type": "str", "default": "127.0.0.1"},
+    "port": {"type": "int"},
+    "user": {"type": "str", "default": "postgres"},
+    "database": {"type": "str"},
+    "password_file": {"type": "path", "no_log": False},
+    "settings": {"type": "dict", "default": {}},
+}
+
+
+NONE: dict[str, t.Any] = {
+    "backend": "none",
+    **dict.fromkeys(("host", "port", "user", "name", "password", "password_file", "url")),
+}
+"""The facts of a task without a database: the same keys, so that the workspace's templates need no conditions."""
+
+
+def _own_options(backend: str) -> dict[str, t.Any]:
+    options = {key: spec for key, spec in BACKENDS[backend][1].items() if key not in COMMON}
+    return {"type": "dict", "apply_defaults": True, "options": options}
+
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "backend": {"type": "str", "choices": ["none", *BACKENDS], "required": True},
+    **COMMON,
+    **{backend: _own_options(backend) for backend in BACKENDS},
+}
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Give or take back the database of a task."""
+    backend = params["backend"]
+    if backend == "none":
+        return {"changed": False, "actions": [], "diff": [], "database": NONE, "plan": {}}
+    if params["state"] == "present" and params["port"] is None:
+        raise UserError(
+            "the database has no port",
+            hint="lease one: lease_ports has to name the port that database_port takes (database)",
+        )
+    run, _spec = BACKENDS[backend]
+    secret = params["password_file"] or password_file(params["owner"])
+    common = {key: params[key] for key in COMMON}
+    result = run({**common, **(params[backend] or {}), "password_file": secret}, check=check)
+    if params["state"] == "absent" and not check:
+        _forget_password(secret, state_folder())
+    result["plan"] = {"backend": backend, "name": params["name"], backend: params[backend]}
+    return result
+
+
+def password_file(owner: str) -> str:
+    """Where the password of a task's database lies."""
+    return os.path.join(state_folder(), "secrets", owner, "database")
+
+
+def _forget_password(path: str, top: str) -> None:
+    """Remove the password and the folders that were made for it."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+        while (path := os.path.dirname(path)).startswith(top + os.sep):
+            os.rmdir(path)

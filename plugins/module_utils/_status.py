@@ -1,0 +1,252 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every task as it is: what the registry says, what is really there, and where the two disagree.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import typing as t
+
+from . import _clusters, _containers, _leases, _registry, _work
+from ._door import Params, Result
+from ._errors import EnvironmentFailure, UserError, WorktreesError
+from ._git import MAKING, Repository
+from ._leases import Lease
+from ._manifest import Manifest
+from ._records import age
+from ._registry import Record
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "registry": {"type": "path"},
+    "workspace": {"type": "str"},
+    "task": {"type": "str"},
+    "repos": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "repo": {"type": "path", "required": True},
+        },
+    },
+    "backend": {"type": "str"},
+    "docker_host": {"type": "str"},
+    "directory": {"type": "path"},
+    "disposable": {"type": "list", "elements": "str", "default": list(_work.DISPOSABLE)},
+    "format": {"type": "str", "choices": ["table", "json"], "default": "table"},
+}
+
+COLUMNS = ("TASK", "STATE", "SLOT", "PORTS", "DATABASE", "AGE", "GIT", "DRIFT")
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Look at all tasks, or those of one workspace; touches nothing."""
+    with _registry.opened(params["registry"], write=False) as registry:
+        every = registry.records(params["workspace"])
+        leases = _leases.all_leases(registry)
+    records = [record for record in every if params["task"] in (None, record.identity.name)]
+    if params["task"] and not records:
+        raise UserError(
+            f"there is no task {params['task']} in workspace {params['workspace']}",
+            hint="leave task out to see all of them",
+        )
+    databases = _databases(every, params)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
+    known = {(record.workspace, record.identity.name) for record in every}
+    orphans = [] if params["task"] else _orphans(params, every, leases, known, databases)
+    if params["format"] == "json":
+        report = json.dumps({"tasks": tasks, "orphans": orphans}, indent=2, sort_keys=True)
+    else:
+        report = _table(tasks, orphans, one_workspace=params["workspace"] is not None)
+    return {"changed": False, "diff": [], "actions": [], "tasks": tasks, "orphans": orphans, "report": report}
+
+
+def _task(
+    record: Record,
+    leases: t.Mapping[tuple[str, str], Lease],
+    databases: t.Mapping[str, dict[str, t.Any]],
+    disposable: t.Sequence[str],
+) -> dict[str, t.Any]:
+    name = record.identity.name
+    lease = leases.get((record.workspace, name))
+    drift = []
+    worktrees = []
+    for planned in record.plan.get("worktrees", []):
+        about = _worktree(planned, record, disposable)
+        worktrees.append(about)
+        drift += about.pop("drift")
+    database = dict(record.plan.get("database") or {})
+    if database:
+        found = databases.get(_database_key(database))
+        database = {"backend": database["backend"], "name": database["name"], "state": _database_state(found)}
+        if record.state == "ready" and database["state"] != "running":
+            drift.append(f"database {database['name']} is {database['state']}")
+    if lease is None:
+        drift.append("no lease")
+    busy = record.busy_with(None)
+    if record.state != "ready" and not busy:
+        drift.append("interrupted: run provision or teardown")
+    return {
+        "name": name,
+        "workspace": record.workspace,
+        "root": record.root,
+        "branch": record.identity.branch,
+        "slug": record.identity.slug,
+        "subdomain": record.identity.subdomain,
+        "state": record.state,
+        "busy": busy,
+        "slot": lease["slot"] if lease else None,
+        "ports": lease["ports"] if lease else {},
+        "database": database or {"backend": "none", "name": None, "state": "none"},
+        "created": record.created,
+        "age": age(record.created),
+        "worktrees": worktrees,
+        "drift": drift,
+    }
+
+
+def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[str]) -> dict[str, t.Any]:
+    """One worktree in three ways: the record names it, its folder is there, git lists it."""
+    path = planned["path"]
+    about: dict[str, t.Any] = {"name": planned["name"], "path": path, "branch": None, "state": "clean", "drift": []}
+    exists = os.path.isdir(path)
+    try:
+        repository = Repository.at(planned["repo"], planned["name"])
+        listed = next(
+            (one for one in repository.worktrees() if os.path.realpath(one.path) == os.path.realpath(path)), None
+        )
+        if not exists or listed is None:
+            about["state"] = "missing"
+            if record.state == "ready" or exists or listed:
+                where = "its folder is gone" if not exists else "git does not list it"
+                about["drift"].append(f"worktree of {planned['name']}: {where}")
+            return about
+        about["branch"] = listed.branch
+        if listed.lock == MAKING:
+            about["state"] = "half-made"
+            return about
+        work = _work.look(
+            repository,
+            path,
+            branch_to_delete=None,
+            disposable=disposable,
+            members=planned.get("submodules", []),
+            half_made=False,
+        )
+        about["state"] = "dirty" if work.files or work.under_way else "clean"
+        about["ahead"] = len(repository.unique_commits([listed.head or "HEAD"], but=listed.branch))
+        if listed.branch and listed.branch != planned["branch"]:
+            about["drift"].append(f"worktree of {planned['name']} is on branch {listed.branch}")
+    except WorktreesError as error:
+        about["state"] = "unknown"
+        about["drift"].append(error.message)
+    return about
+
+
+def _databases(records: t.Sequence[Record], params: Params) -> dict[str, dict[str, t.Any]]:
+    """All databases of ours that the back ends in use know, by back end and name."""
+    found: dict[str, dict[str, t.Any]] = {}
+    plans = [plan for record in records if (plan := record.plan.get("database"))]
+    plans.append({"backend": params["backend"], "docker_host": params["docker_host"], "directory": params["directory"]})
+    hosts = {(plan.get("container") or plan).get("docker_host") for plan in plans if plan["backend"] == "container"}
+    for host in hosts:
+        # Where Docker is down, the databases of its tasks are told as missing.
+        with contextlib.suppress(EnvironmentFailure), _containers.connected(host) as client:
+            for one in _containers.containers(client):
+                found[f"container {one['name']}"] = {**one, "docker_host": host}
+    folders = {(plan.get("embedded") or plan).get("directory") for plan in plans if plan["backend"] == "embedded"}
+    for folder in folders:
+        for one in _clusters.clusters(folder):
+            found[f"embedded {one['name']}"] = {**one, "directory": folder}
+    return found
+
+
+def _database_key(plan: dict[str, t.Any]) -> str:
+    return f"{plan['backend']} {plan['name']}"
+
+
+def _database_state(found: dict[str, t.Any] | None) -> str:
+    if found is None:
+        return "missing"
+    return "running" if found["running"] else "stopped"
+
+
+def _orphans(
+    params: Params,
+    records: t.Sequence[Record],
+    leases: t.Mapping[tuple[str, str], Lease],
+    known: set[tuple[str, str]],
+    databases: t.Mapping[str, dict[str, t.Any]],
+) -> list[dict[str, t.Any]]:
+    """What is ours and belongs to no registered task."""
+    workspace = params["workspace"]
+    orphans: list[dict[str, t.Any]] = []
+    planned = {os.path.realpath(one["path"]) for record in records for one in record.plan.get("worktrees", [])}
+    for repo in params["repos"]:
+        with contextlib.suppress(WorktreesError):
+            repository = Repository.at(repo["repo"], repo["name"])
+            for listed in repository.worktrees()[1:]:
+                if os.path.realpath(listed.path) in planned:
+                    continue
+                admin = repository.admin_of(listed.path)
+                owner = Manifest.in_admin(listed.path, admin).owner if admin else None
+                if owner is not None or listed.lock == MAKING:
+                    orphans.append(
+                        {
+                            "kind": "worktree",
+                            "name": listed.path,
+                            "owner": owner,
+                            "repo": repo["repo"],
+                            "path": listed.path,
+                            "branch": listed.branch,
+                        }
+                    )
+    for key, one in databases.items():
+        owner = str(one.get("owner"))
+        if tuple(owner.partition("/")[::2]) not in known and workspace in (None, owner.partition("/")[0]):
+            orphans.append({**one, "kind": key.partition(" ")[0], "owner": owner})
+    for (space, owner), lease in leases.items():
+        if (space, owner) not in known and workspace in (None, space):
+            orphans.append({"kind": "lease", "name": f"slot {lease['slot']}", "owner": f"{space}/{owner}"})
+    return orphans
+
+
+def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.Any]], *, one_workspace: bool) -> str:
+    if not tasks and not orphans:
+        return "no tasks"
+    rows = [COLUMNS, *(_row(task, one_workspace=one_workspace) for task in tasks)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    if not tasks:
+        lines = ["no tasks"]
+    for orphan in orphans:
+        lines.append(f"orphan {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}")
+    if orphans:
+        lines.append("see what would be cleaned: ansible-playbook parallel.worktrees.prune -e @workspace.yml")
+    return "\n".join(lines)
+
+
+def _row(task: dict[str, t.Any], *, one_workspace: bool) -> tuple[str, ...]:
+    database = task["database"]
+    states = [worktree["state"] for worktree in task["worktrees"]]
+    git = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "-"
+    ahead = sum(worktree.get("ahead", 0) for worktree in task["worktrees"])
+    return (
+        task["name"] if one_workspace else f"{task['workspace']}/{task['name']}",
+        task["state"] + (" (at work)" if task["busy"] else ""),
+        "-" if task["slot"] is None else str(task["slot"]),
+        " ".join(f"{name}:{number}" for name, number in task["ports"].items()) or "-",
+        "-" if database["backend"] == "none" else f"{database['name']} ({database['backend']}, {database['state']})",
+        task["age"],
+        git + (f", {ahead} unpushed" if ahead else ""),
+        "; ".join(task["drift"]) or "-",
+    )
+
