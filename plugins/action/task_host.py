@@ -38,11 +38,12 @@ class ActionModule(AddHost):
             "task_machine": machine,
             "task_record": record,
             "task_facts": {
+                "worktrees": {},
+                "database": {},
+                **record["plan"].get("facts", {}),
                 **{key: record[key] for key in ("name", "workspace", "branch", "slug", "subdomain")},
                 "slot": lease.get("slot"),
                 "ports": lease.get("ports", {}),
-                "worktrees": {},
-                "database": {},
             },
             **connection,
         }

@@ -23,7 +23,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 def operation(params: Params, *, check: bool) -> Result:
     """Report what is left over; remove it where ``apply`` says so."""
-    seen = _status.operation({**params, "task": None, "format": "table"}, check=True)
+    seen = _status.operation({**params, "task": None, "format": None}, check=True)
     left = [_Leftover(orphan["kind"], orphan["name"], "no task is registered for it", orphan) for orphan in seen["orphans"]]
     left += [
         _Leftover("task", f"{task['workspace']}/{task['name']}", "its worktrees are gone", task)

@@ -194,7 +194,8 @@ def _finish(step: Step, name: str) -> Record:
         record = _admit(step, name)
     if record is None:
         raise _not_found(step, name)
-    return step.registry.update(record, state="ready", holder=None, plan=record.plan)
+    plan = {**record.plan, "facts": step.params["facts"]} if step.params["facts"] else record.plan
+    return step.registry.update(record, state="ready", holder=None, plan=plan)
 
 
 def _begin_removal(step: Step, name: str) -> Record | None:

@@ -155,7 +155,7 @@ class Registry:
             (
                 state,
                 _dump_holder(holder),
-                json.dumps(plan, sort_keys=True),
+                json.dumps(plan),
                 now,
                 record.workspace,
                 record.identity.name,

@@ -12,7 +12,7 @@ import hashlib
 import os
 import typing as t
 
-from . import _commands, _files, _git, _secrets
+from . import _commands, _exec, _files, _git
 from ._door import Params, Result
 from ._errors import EnvironmentFailure
 from ._manifest import Manifest
@@ -53,7 +53,7 @@ def operation(params: Params, *, check: bool) -> Result:
         to_run += [(worktree, given) for given in worktree["setup"] if _key(given) not in ran]
     actions = [f"run '{given['command']}' in {worktree['name']}" for worktree, given in to_run]
     if not check:
-        variables = _variables(params)
+        variables = _exec.variables(params["variables"], params["password_file"])
         for worktree, given in to_run:
             _run(worktree, given, variables)
     return {
@@ -65,15 +65,6 @@ def operation(params: Params, *, check: bool) -> Result:
 
 def _key(given: Params) -> str:
     return hashlib.sha256(f"{given['folder']}\0{given['command']}".encode()).hexdigest()[:16]
-
-
-def _variables(params: Params) -> dict[str, str]:
-    """The environment of the commands; the only place beside env files in which the password appears."""
-    variables = {name: str(value) for name, value in params["variables"].items()}
-    if params["password_file"] is None:
-        return variables
-    known = {_secrets.DATABASE_PASSWORD: _secrets.read(params["password_file"])}
-    return {name: _secrets.reveal(value, known) for name, value in variables.items()}
 
 
 def _run(worktree: Params, given: Params, variables: t.Mapping[str, str]) -> None:

@@ -18,6 +18,7 @@ from . import _clusters, _containers, _leases, _registry, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._git import MAKING, Repository
+from ._identity import expand
 from ._leases import Lease
 from ._manifest import Manifest
 from ._records import age
@@ -40,7 +41,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "docker_host": {"type": "str"},
     "directory": {"type": "path"},
     "disposable": {"type": "list", "elements": "str", "default": list(_work.DISPOSABLE)},
-    "format": {"type": "str", "choices": ["table", "json"], "default": "table"},
+    "format": {"type": "str", "choices": ["table", "json"]},
 }
 
 COLUMNS = ("TASK", "STATE", "SLOT", "PORTS", "DATABASE", "AGE", "GIT", "DRIFT")
@@ -51,10 +52,12 @@ def operation(params: Params, *, check: bool) -> Result:
     with _registry.opened(params["registry"], write=False) as registry:
         every = registry.records(params["workspace"])
         leases = _leases.all_leases(registry)
-    records = [record for record in every if params["task"] in (None, record.identity.name)]
-    if params["task"] and not records:
+    wanted = expand(params["task"]) if params["task"] else None
+    records = [record for record in every if wanted is None or record.identity.name in wanted]
+    missing = [name for name in wanted or [] if name not in {record.identity.name for record in records}]
+    if missing:
         raise UserError(
-            f"there is no task {params['task']} in workspace {params['workspace']}",
+            f"there is no task {', '.join(missing)} in workspace {params['workspace']}",
             hint="leave task out to see all of them",
         )
     databases = _databases(every, params)
@@ -63,9 +66,12 @@ def operation(params: Params, *, check: bool) -> Result:
     known = {(record.workspace, record.identity.name) for record in every}
     orphans = [] if params["task"] else _orphans(params, every, leases, known, databases)
     if params["format"] == "json":
-        report = json.dumps({"tasks": tasks, "orphans": orphans}, indent=2, sort_keys=True)
-    else:
+        told = [{key: value for key, value in task.items() if key != "plan"} for task in tasks]
+        report = json.dumps({"tasks": told, "orphans": orphans}, indent=2, sort_keys=True)
+    elif params["format"] == "table":
         report = _table(tasks, orphans, one_workspace=params["workspace"] is not None)
+    else:
+        report = None
     return {"changed": False, "diff": [], "actions": [], "tasks": tasks, "orphans": orphans, "report": report}
 
 
@@ -110,6 +116,7 @@ def _task(
         "age": age(record.created),
         "worktrees": worktrees,
         "drift": drift,
+        "plan": record.plan,
     }
 
 

@@ -63,7 +63,6 @@ options:
   format:
     description: See the collection.
     type: str
-    default: 'table'
     choices: ['table', 'json']
 """
 

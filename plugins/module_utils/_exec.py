@@ -1,0 +1,67 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A command in a task's worktree, with the task's environment.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from . import _commands, _secrets
+from ._door import Params, Result
+from ._errors import EnvironmentFailure, UserError
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "command": {"type": "str", "required": True},
+    "folder": {"type": "path", "required": True},
+    "variables": {"type": "dict", "default": {}},
+    "password_file": {"type": "path"},
+    "title": {"type": "str"},
+}
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Run the command; what it prints is kept apart from that of other tasks."""
+    folder, command = params["folder"], params["command"]
+    if not os.path.isdir(folder):
+        raise EnvironmentFailure(f"there is no folder {folder}", hint="run provision again: it makes what is missing")
+    if check:
+        return {"changed": True, "diff": [], "actions": [f"run '{command}' in {folder}"], "stdout": "", "stderr": ""}
+    # The line was typed by the user, as for a shell.
+    done = _commands.run(
+        ("/bin/sh", "-c", command), cwd=folder, env=variables(params["variables"], params["password_file"])
+    )
+    known = known_secrets(params["password_file"])
+    stdout, stderr = _secrets.mask(done.stdout, known), _secrets.mask(done.stderr, known)
+    if not done.ok:
+        raise UserError(
+            f"'{command}' ended with {done.code} in {folder}:\n{_commands.last_words(stdout + stderr)}",
+            code=done.code,
+            stdout=stdout,
+            stderr=stderr,
+        )
+    title = f"{params['title']}:\n" if params["title"] else ""
+    return {
+        "changed": True,
+        "diff": [],
+        "actions": [f"run '{command}' in {folder}"],
+        "code": done.code,
+        "stdout": stdout,
+        "stderr": stderr,
+        "summary": title + (stdout + stderr).rstrip("\n") + "\n",
+    }
+
+
+def known_secrets(password_file: str | None) -> dict[str, str]:
+    """The secrets of a task, by their placeholders."""
+    return {} if password_file is None else {_secrets.DATABASE_PASSWORD: _secrets.read(password_file)}
+
+
+def variables(given: t.Mapping[str, t.Any], password_file: str | None) -> dict[str, str]:
+    """The environment of a task's commands: the only place beside its env files in which the password appears."""
+    known = known_secrets(password_file)
+    return {name: _secrets.reveal("" if value is None else str(value), known) for name, value in given.items()}
