@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make a folder of small sample repositories, each with an origin of its own, to try the collection on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+
+GIT = {
+    "GIT_CONFIG_COUNT": "3",
+    "GIT_CONFIG_KEY_0": "protocol.file.allow",
+    "GIT_CONFIG_VALUE_0": "always",
+    "GIT_CONFIG_KEY_1": "user.name",
+    "GIT_CONFIG_VALUE_1": "Sample",
+    "GIT_CONFIG_KEY_2": "user.email",
+    "GIT_CONFIG_VALUE_2": "sample@example.com",
+}
+IGNORED = ".env*\n/vendor/\n/node_modules/\nconstants.php\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--files", type=int, default=20, help="files in each repository")
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="shop")
+    options = parser.parse_args()
+    SHAPES[options.shape](options.folder.absolute(), options.files)
+
+
+def shop(folder: pathlib.Path, files: int) -> None:
+    """Two repositories: an API with its database migrations as a submodule, and a web front end."""
+    make_repository(folder, "shop-api", files, submodule="migrations")
+    make_repository(folder, "shop-web", files)
+    (folder / "shop-api" / ".env").write_text(
+        "# settings of the main tree\nLOG_LEVEL=debug\nPORT=8000\nDATABASE_URL=postgresql://localhost:5432/shop\n"
+    )
+    (folder / "shop-web" / "node_modules").mkdir()
+
+
+def bautista(folder: pathlib.Path, files: int) -> None:
+    """The four repositories of examples/bautista.yml."""
+    for name in ("bautista-backend", "bautista-app", "informes", "docs"):
+        make_repository(folder, name, files, submodule="migrations" if name == "bautista-backend" else None)
+    for dependencies in ("bautista-backend/vendor", "informes/vendor", "bautista-app/node_modules"):
+        (folder / dependencies).mkdir()
+    (folder / "bautista-backend" / ".env.test").write_text(
+        "# test settings\nDB_HOST=127.0.0.1\nDB_PORT=65432\nDB_PASSWORD=\nDOCKER_COMPOSE_PATH=/docker-compose.yml\n"
+    )
+
+
+SHAPES = {"shop": shop, "bautista": bautista}
+
+
+def make_repository(folder: pathlib.Path, name: str, files: int, submodule: str | None = None) -> None:
+    """A repository with some files and, as its origin, a bare one under ``origins``."""
+    tree = folder / name
+    tree.mkdir(parents=True)
+    git(tree, "init", "--quiet", "--initial-branch=main")
+    (tree / ".gitignore").write_text(IGNORED)
+    for number in range(files):
+        part = tree / "src" / f"part{number % 10}"
+        part.mkdir(parents=True, exist_ok=True)
+        (part / f"file{number}.txt").write_text(f"{name} {number}\n" * 20)
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "--message", "first commit")
+    origin = folder / "origins" / f"{name}.git"
+    git(folder, "clone", "--quiet", "--bare", str(tree), str(origin))
+    git(tree, "remote", "add", "origin", str(origin))
+    if submodule:
+        if not (folder / "origins" / f"{submodule}.git").exists():
+            make_repository(folder / "origins" / "made", submodule, files)
+            made = folder / "origins" / "made"
+            os.rename(made / "origins" / f"{submodule}.git", folder / "origins" / f"{submodule}.git")
+            shutil.rmtree(made)
+        git(tree, "submodule", "--quiet", "add", str(folder / "origins" / f"{submodule}.git"), submodule)
+        git(tree, "commit", "--quiet", "--message", f"add {submodule}")
+    git(tree, "push", "--quiet", "--set-upstream", "origin", "main")
+
+
+def git(folder: pathlib.Path, *arguments: str) -> None:
+    subprocess.run(("git", *arguments), cwd=folder, env={**os.environ, **GIT}, check=True)
+
+
+if __name__ == "__main__":
+    main()
