@@ -41,7 +41,7 @@ class ActionModule(AddHost):
                 "worktrees": {},
                 "database": {},
                 **record["plan"].get("facts", {}),
-                **{key: record[key] for key in ("name", "workspace", "branch", "slug", "subdomain")},
+                **{key: record[key] for key in ("name", "workspace", "owner", "branch", "slug", "subdomain")},
                 "slot": lease.get("slot"),
                 "ports": lease.get("ports", {}),
             },

@@ -13,6 +13,7 @@ import typing as t
 from . import _databases, _leases, _records, _status, _worktrees
 from ._door import Params, Result
 from ._errors import PartialFailure, WorktreesError
+from ._registry import task_of
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     **{key: spec for key, spec in _status.ARGUMENT_SPEC.items() if key not in ("task", "format")},
@@ -24,7 +25,11 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 def operation(params: Params, *, check: bool) -> Result:
     """Report what is left over; remove it where ``apply`` says so."""
     seen = _status.operation({**params, "task": None, "format": None}, check=True)
-    left = [_Leftover(orphan["kind"], orphan["name"], "no task is registered for it", orphan) for orphan in seen["orphans"]]
+    left = [
+        _Leftover(orphan["kind"], orphan["name"], "no task is registered for it", orphan)
+        for orphan in seen["orphans"]
+        if orphan["ours"] or params["force"]
+    ]
     left += [
         _Leftover("task", f"{task['workspace']}/{task['name']}", "its worktrees are gone", task)
         for task in seen["tasks"]
@@ -78,8 +83,8 @@ class _Leftover:
         elif self.kind == "worktree":
             self._remove_worktree(params)
         elif self.kind == "lease":
-            workspace, _, owner = self.about["owner"].partition("/")
-            self._give_back_lease(params, workspace, owner)
+            _registry_id, workspace, task = task_of(self.about["owner"])
+            self._give_back_lease(params, workspace, task)
         else:
             self._remove_database(self.kind, self.name, self.about["owner"], self.about)
 
@@ -119,7 +124,7 @@ class _Leftover:
         workspace, name = self.about["workspace"], self.about["name"]
         database = self.about["database"]
         if database["backend"] != "none":
-            self._remove_database(database["backend"], database["name"], f"{workspace}/{name}", database)
+            self._remove_database(database["backend"], database["name"], self.about["owner"], database)
         self._give_back_lease(params, workspace, name)
         record = {key: spec.get("default") for key, spec in _records.ARGUMENT_SPEC.items()}
         _records.operation(

@@ -211,9 +211,12 @@ def _end(step: Step, name: str) -> Record | None:
     record = step.find(name)
     if record is None:
         return None
-    if step.params["keep_planned"] and record.plan:
+    if not step.params["keep_planned"]:
+        step.registry.remove(record)
+    elif record.plan:
         return record
-    step.registry.remove(record)
+    else:
+        step.registry.withdraw(record)
     return None
 
 

@@ -26,6 +26,10 @@ from ._state import registry_path
 
 SCHEMA_VERSION = 1
 SCHEMA = """
+create table registry (
+    id text not null
+);
+insert into registry (id) values (lower(hex(randomblob(4))));
 create table task (
     workspace text not null,
     name text not null,
@@ -70,11 +74,13 @@ BUSY_SECONDS = 60
 class Record:
     """What is known of one task.
 
+    :ivar registry: the id of the registry: two users may well give a workspace and a task the same names.
     :ivar state: ``provisioning``, ``ready`` or ``removing``.
     :ivar plan: the resources that are made for it, or are about to be.
     :ivar created: seconds since the epoch.
     """
 
+    registry: str
     workspace: str
     root: str
     identity: Identity
@@ -84,8 +90,14 @@ class Record:
     created: float
     updated: float
 
+    @property
+    def owner(self) -> str:
+        """The mark that every resource of the task carries."""
+        return owner_of(self.registry, self.workspace, self.identity.name)
+
     def facts(self) -> dict[str, t.Any]:
         return {
+            "owner": self.owner,
             **dataclasses.asdict(self.identity),
             "workspace": self.workspace,
             "root": self.root,
@@ -102,20 +114,32 @@ class Record:
         return str(self.holder)
 
 
+def owner_of(registry: str, workspace: str, task: str) -> str:
+    return f"{workspace}/{task}@{registry}"
+
+
+def task_of(owner: str) -> tuple[str, str, str]:
+    """The registry, workspace and task that a mark of ownership names; a mark may lack the registry."""
+    rest, at, registry = owner.rpartition("@")
+    workspace, _, task = (rest if at else owner).partition("/")
+    return registry if at else "", workspace, task
+
+
 class Registry:
     """One open transaction on the registry; made by :func:`opened`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.sql = connection
+        self.id: str = connection.execute("select id from registry").fetchone()["id"]
 
     def record(self, workspace: str, name: str) -> Record | None:
         found = self.sql.execute("select * from task where workspace = ? and name = ?", (workspace, name)).fetchone()
-        return None if found is None else _record(found)
+        return None if found is None else self._record(found)
 
     def records(self, workspace: str | None = None) -> list[Record]:
         """All records, or those of a workspace, oldest first."""
         query = "select * from task where ?1 is null or workspace = ?1 order by workspace, created, name"
-        return [_record(row) for row in self.sql.execute(query, (workspace,))]
+        return [self._record(row) for row in self.sql.execute(query, (workspace,))]
 
     def add(self, workspace: str, root: str, identity: Identity, holder: Holder | None) -> Record:
         """Write the record of a new task; a subdomain that another task has is made distinct."""
@@ -146,7 +170,7 @@ class Registry:
                 f"the branch {identity.branch!r} belongs to another task of workspace {workspace}",
                 hint="ansible-playbook parallel.worktrees.status shows every task",
             ) from error
-        return Record(workspace, root, identity, "provisioning", holder, {}, now, now)
+        return Record(self.id, workspace, root, identity, "provisioning", holder, {}, now, now)
 
     def update(self, record: Record, *, state: str, holder: Holder | None, plan: dict[str, t.Any]) -> Record:
         now = time.time()
@@ -163,29 +187,35 @@ class Registry:
         )
         return dataclasses.replace(record, state=state, holder=holder, plan=plan, updated=now)
 
+    def withdraw(self, record: Record) -> None:
+        """Forget a task for which nothing was made."""
+        self.sql.execute(
+            "delete from task where workspace = ? and name = ?", (record.workspace, record.identity.name)
+        )
+
     def remove(self, record: Record) -> None:
         """Forget a task, but for the time at which it ended: a second teardown is then told from a wrong name."""
+        self.withdraw(record)
         key = (record.workspace, record.identity.name)
-        self.sql.execute("delete from task where workspace = ? and name = ?", key)
         self.sql.execute("insert or replace into past (workspace, name, ended) values (?, ?, ?)", (*key, time.time()))
+
+    def _record(self, row: sqlite3.Row) -> Record:
+        return Record(
+            registry=self.id,
+            workspace=row["workspace"],
+            root=row["root"],
+            identity=Identity(row["name"], row["branch"], row["slug"], row["subdomain"]),
+            state=row["state"],
+            holder=None if row["holder"] is None else Holder(**json.loads(row["holder"])),
+            plan=json.loads(row["plan"]),
+            created=row["created"],
+            updated=row["updated"],
+        )
 
     def ended(self, workspace: str, name: str) -> float | None:
         """When a task of that name was last given back, in seconds since the epoch."""
         found = self.sql.execute("select ended from past where workspace = ? and name = ?", (workspace, name)).fetchone()
         return None if found is None else t.cast(float, found["ended"])
-
-
-def _record(row: sqlite3.Row) -> Record:
-    return Record(
-        workspace=row["workspace"],
-        root=row["root"],
-        identity=Identity(row["name"], row["branch"], row["slug"], row["subdomain"]),
-        state=row["state"],
-        holder=None if row["holder"] is None else Holder(**json.loads(row["holder"])),
-        plan=json.loads(row["plan"]),
-        created=row["created"],
-        updated=row["updated"],
-    )
 
 
 def _dump_holder(holder: Holder | None) -> str | None:

@@ -22,7 +22,7 @@ from ._identity import expand
 from ._leases import Lease
 from ._manifest import Manifest
 from ._records import age
-from ._registry import Record
+from ._registry import Record, owner_of, task_of
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "registry": {"type": "path"},
@@ -51,6 +51,8 @@ def operation(params: Params, *, check: bool) -> Result:
     """Look at all tasks, or those of one workspace; touches nothing."""
     with _registry.opened(params["registry"], write=False) as registry:
         every = registry.records(params["workspace"])
+        known = {record.owner for record in registry.records()}
+        ours = registry.id
         leases = _leases.all_leases(registry)
     wanted = expand(params["task"]) if params["task"] else None
     records = [record for record in every if wanted is None or record.identity.name in wanted]
@@ -63,8 +65,7 @@ def operation(params: Params, *, check: bool) -> Result:
     databases = _databases(every, params)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
-    known = {(record.workspace, record.identity.name) for record in every}
-    orphans = [] if params["task"] else _orphans(params, every, leases, known, databases)
+    orphans = [] if params["task"] else _orphans(params, every, leases, known, databases, ours)
     if params["format"] == "json":
         told = [{key: value for key, value in task.items() if key != "plan"} for task in tasks]
         report = json.dumps({"tasks": told, "orphans": orphans}, indent=2, sort_keys=True)
@@ -102,6 +103,7 @@ def _task(
         drift.append("interrupted: run provision or teardown")
     return {
         "name": name,
+        "owner": record.owner,
         "workspace": record.workspace,
         "root": record.root,
         "branch": record.identity.branch,
@@ -190,11 +192,18 @@ def _orphans(
     params: Params,
     records: t.Sequence[Record],
     leases: t.Mapping[tuple[str, str], Lease],
-    known: set[tuple[str, str]],
+    known: set[str],
     databases: t.Mapping[str, dict[str, t.Any]],
+    ours: str,
 ) -> list[dict[str, t.Any]]:
-    """What is ours and belongs to no registered task."""
+    """What carries a mark of ownership and belongs to no registered task.
+
+    Each says whether its mark is of this registry; another's tasks may well be alive.
+    """
     workspace = params["workspace"]
+
+    def is_orphan(owner: str | None) -> bool:
+        return owner not in known and (owner is None or workspace in (None, task_of(owner)[1]))
     orphans: list[dict[str, t.Any]] = []
     planned = {os.path.realpath(one["path"]) for record in records for one in record.plan.get("worktrees", [])}
     for repo in params["repos"]:
@@ -205,7 +214,7 @@ def _orphans(
                     continue
                 admin = repository.admin_of(listed.path)
                 owner = Manifest.in_admin(listed.path, admin).owner if admin else None
-                if owner is not None or listed.lock == MAKING:
+                if (owner or listed.lock == MAKING) and is_orphan(owner):
                     orphans.append(
                         {
                             "kind": "worktree",
@@ -218,12 +227,13 @@ def _orphans(
                     )
     for key, one in databases.items():
         owner = str(one.get("owner"))
-        if tuple(owner.partition("/")[::2]) not in known and workspace in (None, owner.partition("/")[0]):
+        if is_orphan(owner):
             orphans.append({**one, "kind": key.partition(" ")[0], "owner": owner})
     for (space, owner), lease in leases.items():
-        if (space, owner) not in known and workspace in (None, space):
-            orphans.append({"kind": "lease", "name": f"slot {lease['slot']}", "owner": f"{space}/{owner}"})
-    return orphans
+        mark = owner_of(ours, space, owner)
+        if is_orphan(mark):
+            orphans.append({"kind": "lease", "name": f"slot {lease['slot']}", "owner": mark})
+    return [{**orphan, "ours": orphan["owner"] is None or task_of(orphan["owner"])[0] == ours} for orphan in orphans]
 
 
 def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.Any]], *, one_workspace: bool) -> str:
@@ -235,7 +245,8 @@ def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.
     if not tasks:
         lines = ["no tasks"]
     for orphan in orphans:
-        lines.append(f"orphan {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}")
+        whose = "" if orphan["ours"] else " (of another registry)"
+        lines.append(f"orphan {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}{whose}")
     if orphans:
         lines.append("see what would be cleaned: ansible-playbook parallel.worktrees.prune -e @workspace.yml")
     return "\n".join(lines)
