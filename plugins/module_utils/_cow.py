@@ -10,26 +10,48 @@ from __future__ import annotations
 
 import os
 import shutil
+import typing as t
 
 from . import _commands, _files
 from ._errors import EnvironmentFailure
 
 
-def copy(source: str, target: str) -> str:
+def copy(source: str, target: str, *, before: t.Callable[[str], None] | None = None) -> str:
     """Copy a file or folder with its times and modes, and return the way that was taken: ``reflink`` or ``copy``.
 
-    ``cp --reflink=auto`` would never say which (coreutils manual), so each way is tried by its own name. The target
-    appears in one step when its content is complete.
+    The target appears in one step when its content is complete.
+
+    :arg before: called with the complete copy before it appears.
     """
     partial = _files.temporary_name(*os.path.split(target))
-    for way, flag in (("reflink", "always"), ("copy", "never")):
+    # cp --reflink=auto would never say which way it took (coreutils manual); =always tries each file of a folder
+    # before it fails, so one file is tried for all.
+    way = "reflink" if _clones(_a_file(source), partial) else "copy"
+    done = _cp(source, partial, "always" if way == "reflink" else "never")
+    if not done.ok and way == "reflink":
+        way, done = "copy", _cp(source, partial, "never")
+    if not done.ok:
         _clear(partial)
-        done = _commands.run(("cp", "-a", f"--reflink={flag}", "--", source, partial))
-        if done.ok:
-            os.rename(partial, target)
-            return way
+        raise done.failure(f"copying {source} to {target}")
+    if before:
+        before(partial)
+    os.rename(partial, target)
+    return way
+
+
+def _a_file(source: str) -> str:
+    """A file of a folder, to try; the source itself where it has none."""
+    paths = (os.path.join(folder, name) for folder, _folders, files in os.walk(source) for name in files)
+    return next((path for path in paths if os.path.isfile(path)), source)
+
+
+def _clones(sample: str, partial: str) -> bool:
+    return os.path.isfile(sample) and _cp(sample, partial, "always").ok
+
+
+def _cp(source: str, partial: str, reflink: str) -> _commands.Completed:
     _clear(partial)
-    raise done.failure(f"copying {source} to {target}")
+    return _commands.run(("cp", "-a", f"--reflink={reflink}", "--", source, partial))
 
 
 def _clear(path: str) -> None:

@@ -45,7 +45,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
         },
         "mutually_exclusive": [("content", "source"), ("content", "values")],
     },
-    "password_file": {"type": "path"},
+    "password_file": {"type": "path", "no_log": False},
 }
 
 _SECRET_KEY = re.compile(r"pass|secret|token|key|credential|auth|dsn", re.IGNORECASE)

@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
-import shutil
+import re
+import secrets
 import typing as t
 
 from . import _commands, _files
 from ._commands import Completed
 from ._errors import EnvironmentFailure, UserError
 
-# What git sets for its hooks and would lead our own commands to another repository (git rev-parse --local-env-vars).
+# What git sets for its hooks and would lead our own commands to another repository or other files
+# (git rev-parse --local-env-vars, without the user's configuration; git(1) on pathspecs).
 _LOCATION = (
-    "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_PREFIX GIT_OBJECT_DIRECTORY "
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_IMPLICIT_WORK_TREE GIT_INTERNAL_SUPER_PREFIX GIT_NAMESPACE"
+    "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_PREFIX GIT_OBJECT_DIRECTORY GIT_NAMESPACE "
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_IMPLICIT_WORK_TREE GIT_INTERNAL_SUPER_PREFIX GIT_SHALLOW_FILE "
+    "GIT_GRAFT_FILE GIT_REPLACE_REF_BASE GIT_NO_REPLACE_OBJECTS GIT_LITERAL_PATHSPECS GIT_GLOB_PATHSPECS "
+    "GIT_NOGLOB_PATHSPECS GIT_ICASE_PATHSPECS"
 ).split()
 _ENVIRONMENT: dict[str, str | None] = {
     **dict.fromkeys(_LOCATION),
@@ -32,6 +37,8 @@ _ENVIRONMENT: dict[str, str | None] = {
 MAKING = "parallel.worktrees is making it"
 """Git's lock reason on a worktree of ours that is not finished: written by git before anything else of it."""
 
+TRASH = "parallel-worktrees-trash"
+
 
 def git(
     folder: str,
@@ -39,9 +46,16 @@ def git(
     env: t.Mapping[str, str] | None = None,
     stdin: bytes | None = None,
     keep: t.Sequence[int] = (),
+    hooks: bool = False,
 ) -> Completed:
-    """Run git in a folder, whatever its answer."""
-    argv = ("git", "-C", folder, *arguments)
+    """Run git in a folder, whatever its answer.
+
+    :arg hooks: let the repository's hooks run. Without, a stranger's branch cannot run its commands here, and no
+        background process of a hook inherits a lock of ours.
+    """
+    # A file system monitor is a program too, and one that is wrong would hide work.
+    options = ("-c", "core.fsmonitor=false", *(() if hooks else ("-c", "core.hooksPath=/dev/null")))
+    argv = ("git", "-C", folder, *options, *arguments)
     return _commands.run(argv, env={**_ENVIRONMENT, **(env or {})}, stdin=stdin, keep=keep)
 
 
@@ -60,6 +74,7 @@ def must(folder: str, *arguments: str, doing: str, hint: str | None = None, **op
 class Listed:
     """A worktree as git lists it.
 
+    :ivar head: None where there is no commit yet.
     :ivar branch: without ``refs/heads/``; None where HEAD is detached.
     :ivar lock: the reason of its lock, which may be empty; None where it is not locked.
     :ivar gone: git finds no worktree at its path any more.
@@ -72,7 +87,7 @@ class Listed:
     gone: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Repository:
     """A repository with a working tree.
 
@@ -82,6 +97,8 @@ class Repository:
 
     path: str
     common: str
+    _lock: int | None = None
+    _bases: dict[str, str | None] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def at(cls, path: str, name: str | None = None) -> Repository:
@@ -90,96 +107,138 @@ class Repository:
         :raises UserError: there is none, or it is bare, or the folder lies inside of one.
         """
         what = f"repository {name}" if name else "repository"
-        hint = "correct its path in worktrees_repos, or clone it there: git clone URL " + path
+        hint = f"correct its path in worktrees_repos, or clone it there: git clone URL {path}"
         if not os.path.isdir(path):
             raise UserError(f"{what}: there is no folder {path}", hint=hint)
-        asked = git(path, "rev-parse", "--path-format=absolute", "--git-common-dir", "--is-bare-repository", "--show-cdup")
+        # The common directory comes last, as its name may have more than one line.
+        questions = ("--is-bare-repository", "--is-inside-work-tree", "--show-cdup", "--git-common-dir")
+        asked = git(path, "rev-parse", *questions)
         if not asked.ok:
             if "dubious ownership" in asked.stderr:
                 raise asked.failure(what, hint=f"git config --global --add safe.directory {path}")
             raise UserError(f"{what}: {path} is not a git repository", hint=hint)
-        common, bare, up, *_rest = [*asked.stdout.splitlines(), "", ""]
-        if bare == "true":
+        bare, has_tree, *rest = asked.stdout.split("\n", 3)
+        if bare == "true" or has_tree != "true":
             raise UserError(
                 f"{what}: {path} is a bare repository, which has no files to link or copy from",
                 hint=f"clone it and name the clone: git clone {path} FOLDER",
             )
+        up, common = rest
         if up:
             top = os.path.normpath(os.path.join(os.path.realpath(path), up))
             raise UserError(f"{what}: {path} is a folder inside the repository {top}, not a repository", hint=hint)
-        return cls(path, os.path.realpath(common))
+        return cls(path, os.path.realpath(os.path.join(path, common.removesuffix("\n"))))
 
-    def git(self, *arguments: str, **options: t.Any) -> Completed:
-        return git(self.path, *arguments, **options)
+    @contextlib.contextmanager
+    def locked(self) -> t.Iterator[None]:
+        """Hold the one lock of this repository: all of ours do that write or list its worktrees.
 
-    def locked(self) -> t.AbstractContextManager[int]:
-        """The one lock of this repository: held by all of ours that writes or lists its worktrees.
-
-        It lies on the common git directory itself, so it needs no file and serves every user and state folder.
+        It lies on the common git directory itself, so it needs no file and serves every user and state folder. The
+        commands that run meanwhile keep it, so that it outlives us with them.
         """
-        return _files.locked(self.common)
+        with _files.locked(self.common) as handle:
+            self._lock = handle
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def git(self, *arguments: str, worktree: str | None = None, **options: t.Any) -> Completed:
+        """Run git on this repository, or on one of its worktrees, and never on another that lies around it."""
+        options.setdefault("keep", () if self._lock is None else (self._lock,))
+        if worktree is None:
+            return git(self.common, f"--git-dir={self.common}", *arguments, **options)
+        return git(worktree, f"--git-dir={self.admin_in(worktree)}", f"--work-tree={worktree}", *arguments, **options)
+
+    def must(self, *arguments: str, doing: str, hint: str | None = None, **options: t.Any) -> str:
+        """The same where it has to succeed; returns what git printed."""
+        done = self.git(*arguments, **options)
+        if not done.ok:
+            raise done.failure(doing, hint=hint)
+        return done.stdout
 
     def worktrees(self) -> list[Listed]:
         """Its worktrees, the main one first."""
-        text = must(self.path, "worktree", "list", "--porcelain", "-z", doing=f"listing the worktrees of {self.path}")
-        return [_listed(block.split("\0")) for block in text.split("\0\0") if block]
+        listed = self.git("worktree", "list", "--porcelain", "-z")
+        if listed.ok:
+            return [_listed(block.split("\0")) for block in listed.stdout.split("\0\0") if block]
+        if listed.code == 129:
+            raise listed.failure("git is too old", hint="install git 2.36 or later")
+        unfinished = next((admin for admin in self.admins() if not _is_complete(admin)), None)
+        ours = unfinished is not None and _is_begun_by_us(unfinished)
+        hint = f"if no git is at work there, remove what a killed one left: rm -r {unfinished}" if unfinished else None
+        raise listed.failure(
+            f"listing the worktrees of {self.path}",
+            hint="a killed run left this; run the same command without --check, it then goes on" if ours else hint,
+        )
 
     def commit(self, revision: str) -> str | None:
         """The commit that a revision names, or None where it names none."""
         found = self.git("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}")
         return found.stdout.strip() if found.ok else None
 
-    def branch_commit(self, branch: str) -> str | None:
-        return self.commit(f"refs/heads/{branch}")
+    def branches(self, names: t.Iterable[str]) -> dict[str, str]:
+        """Of these branches, those that exist, and all that are in their way (a and a/b), each with its commit."""
+        prefixes = {"/".join(name.split("/")[: number + 1]) for name in names for number in range(name.count("/") + 1)}
+        refs = [f"refs/heads/{prefix}" for prefix in sorted(prefixes)]
+        doing = f"reading the branches of {self.path}"
+        found = self.must("for-each-ref", "--format=%(objectname) %(refname)", *refs, doing=doing)
+        pairs = (line.split(" ", 1) for line in found.splitlines())
+        return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs}
 
-    def has_remote(self, remote: str = "origin") -> bool:
-        return self.git("config", "--get", f"remote.{remote}.url").ok
-
-    def base_commit(self, base: str | None, *, name: str, check: bool) -> str | None:
+    def base_commit(self, base: str, *, name: str, check: bool) -> str | None:
         """The commit that new branches start from; fetched where only the remote has it.
 
-        :arg base: a branch, tag or commit; HEAD where it is None.
+        :arg base: a branch, tag or commit. ``origin/BRANCH`` is that branch as the remote has it now.
         :arg check: fetch nothing; the commit is then None where a fetch would bring it.
         :raises UserError: nobody has it.
+        :raises EnvironmentFailure: the remote cannot be asked.
         """
-        if base is None:
-            found = self.commit("HEAD")
-            if found is None:
-                raise UserError(
-                    f"repository {name}: {self.path} has no commit yet, so no worktree can be made of it",
-                    hint=f"git -C {self.path} commit --allow-empty -m 'first commit'",
-                )
-            return found
-        for revision in (f"refs/heads/{base}", f"refs/remotes/origin/{base}", base):
-            found = self.commit(revision)
-            if found:
-                return found
-        fetched = base.removeprefix("origin/")
-        if self.has_remote():
-            if check:
-                if self.git("ls-remote", "--exit-code", "--heads", "origin", f"refs/heads/{fetched}").ok:
-                    return None
-            elif self.git("fetch", "--no-tags", "origin", f"+refs/heads/{fetched}:refs/remotes/origin/{fetched}").ok:
-                return self.commit(f"refs/remotes/origin/{fetched}")
-        raise UserError(
-            f"repository {name}: {self.path} has no branch, tag or commit {base}"
-            + (", and neither has its origin" if self.has_remote() else ""),
-            hint=f"see what there is: git -C {self.path} branch --all",
-        )
+        if base not in self._bases:
+            self._bases[base] = self._base_commit(base, name=name, check=check)
+        return self._bases[base]
 
-    def remove_unreadable_admin(self) -> None:
-        """Remove what a killed run of ours left of a worktree before git could read it.
+    def _base_commit(self, base: str, *, name: str, check: bool) -> str | None:
+        branch = base.removeprefix("origin/")
+        if check or branch == base:
+            for revision in (f"refs/heads/{base}", f"refs/remotes/origin/{branch}", base):
+                found = self.commit(revision)
+                if found:
+                    return found
+        missing = f"repository {name}: {self.path} has no branch, tag or commit {base}"
+        see = f"see what there is: git -C {self.path} branch --all"
+        if not self.git("config", "--get", "remote.origin.url").ok:
+            raise UserError(missing, hint=see)
+        if check:
+            done = self.git("ls-remote", "--exit-code", "--heads", "origin", f"refs/heads/{branch}")
+            absent = done.code == 2
+        else:
+            done = self.fetch(f"+refs/heads/{branch}:refs/remotes/origin/{branch}")
+            absent = "find remote ref" in done.stderr
+        if absent:
+            raise UserError(f"{missing}, and neither has its origin", hint=see)
+        if not done.ok:
+            raise done.failure(
+                f"repository {name}: asking origin for {branch}",
+                hint=f"to start from what was fetched last, set base: refs/remotes/origin/{branch}",
+            )
+        return None if check else self.commit(f"refs/remotes/origin/{branch}")
 
-        One such folder makes every later ``git worktree list`` fail; git's lock file says that it is ours.
-        """
-        for admin in self.admins():
-            if _read(os.path.join(admin, "locked")) == MAKING and not all(
-                _read(os.path.join(admin, part)) for part in ("HEAD", "commondir", "gitdir")
-            ):
-                shutil.rmtree(admin)
+    def fetch(self, *refspecs: str) -> Completed:
+        """Fetch from origin. The lock is not kept by it: a credential helper that stays would hold it on."""
+        quiet = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "submodule.recurse=false")
+        return self.git(*quiet, "fetch", "--quiet", "--no-tags", "origin", *refspecs, keep=())
+
+    def admins(self) -> list[str]:
+        """The folders in which git keeps what is private to each linked worktree."""
+        folder = os.path.join(self.common, "worktrees")
+        try:
+            return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
+        except FileNotFoundError:
+            return []
 
     def admin_of(self, path: str) -> str | None:
-        """The folder in which git keeps what is private to the worktree at a path."""
+        """The private folder of the worktree registered at a path, which may be gone."""
         wanted = os.path.join(os.path.realpath(path), ".git")
         for admin in self.admins():
             named = _read(os.path.join(admin, "gitdir"))
@@ -187,49 +246,94 @@ class Repository:
                 return admin
         return None
 
-    def admins(self) -> list[str]:
-        folder = os.path.join(self.common, "worktrees")
-        try:
-            return sorted(os.path.join(folder, entry) for entry in os.listdir(folder))
-        except FileNotFoundError:
-            return []
+    def admin_in(self, worktree: str) -> str:
+        """The private folder that a worktree's own ``.git`` file names.
 
-    def unique_commits(self, tips: t.Sequence[str], *, but: str | None = None) -> list[str]:
+        :raises EnvironmentFailure: it names none of this repository.
+        """
+        admin = admin_folder(worktree)
+        if admin is None or os.path.dirname(os.path.realpath(admin)) != os.path.join(self.common, "worktrees"):
+            raise EnvironmentFailure(
+                f"{worktree} is not a worktree of {self.path}, although git has it on its list",
+                hint=f"look at {worktree}/.git; git worktree repair mends one that was moved",
+            )
+        return admin
+
+    def sweep_unfinished(self, path: str) -> None:
+        """Take away what a killed run of ours left of a worktree at a path before git could use it.
+
+        One of these can make every later ``git worktree list`` fail. The caller holds the lock.
+        """
+        # The id that git takes: the folder's name, with a number where that is taken.
+        ours = re.compile(re.escape(re.sub(r"[^A-Za-z0-9]", "-", os.path.basename(path))) + r"[0-9]*")
+        for admin in self.admins():
+            name = re.sub(r"[^A-Za-z0-9]", "-", os.path.basename(admin))
+            if ours.fullmatch(name) and not _is_complete(admin) and _is_begun_by_us(admin):
+                dot_git = os.path.join(path, ".git")
+                if os.path.isfile(dot_git) and admin_folder(path) in (None, admin):
+                    os.unlink(dot_git)
+                self.throw_away(admin)
+
+    def throw_away(self, path: str) -> str:
+        """Move a file or folder out of sight in one step, to be deleted later; returns its new place."""
+        name = secrets.token_hex(8)
+        place = os.path.join(self.common, TRASH, name)
+        try:
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            try:
+                os.rename(path, place)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                place = os.path.join(os.path.dirname(path), f".{TRASH}-{name}")
+                os.rename(path, place)
+        except OSError as error:
+            raise EnvironmentFailure(f"cannot move {path} aside: {error.strerror}") from error
+        return place
+
+    def unique_commits(self, tips: t.Iterable[str], *, but: str | None = None, held: t.Sequence[str] = ()) -> list[str]:
         """Commits (id and subject) that lead to the tips and to no ref, local or of a remote.
 
         :arg but: a branch that does not count, as it is about to go.
+        :arg held: commits that are known to be elsewhere.
         :raises EnvironmentFailure: git cannot tell; that is not a no.
         """
         exclude = [f"--exclude=refs/heads/{but}"] if but else []
-        text = must(
-            self.common,
-            "--git-dir=.",
-            "log",
-            "--format=%h %s",
-            *tips,
-            "--not",
-            *exclude,
-            "--glob=refs/*",
+        return self.must(
+            *("rev-list", "--no-commit-header", "--format=%h %s", *tips),
+            *("--not", *held, *exclude, "--glob=refs/*"),
             doing=f"looking for unpushed commits in {self.path}",
-        )
-        return text.splitlines()
+        ).splitlines()
 
 
 def _listed(lines: list[str]) -> Listed:
     fields = dict(line.partition(" ")[::2] for line in lines if line)
     branch = fields.get("branch")
+    head = fields.get("HEAD", "")
     return Listed(
         path=fields["worktree"],
-        head=fields.get("HEAD"),
+        head=head if head.strip("0") else None,
         branch=None if branch is None else branch.removeprefix("refs/heads/"),
         lock=fields.get("locked"),
-        gone="prunable" in fields or not os.path.exists(os.path.join(fields["worktree"], ".git")),
+        gone=not os.path.lexists(os.path.join(fields["worktree"], ".git")),
     )
+
+
+def _is_complete(admin: str) -> bool:
+    """Whether git got so far with a worktree that it can be used."""
+    head, common, place = (_read(os.path.join(admin, part)) for part in ("HEAD", "commondir", "gitdir"))
+    return bool(head and head.strip("0") and common and place)
+
+
+def _is_begun_by_us(admin: str) -> bool:
+    """Whether an incomplete worktree is ours: git writes the reason first, and may have been killed doing it."""
+    reason = _read(os.path.join(admin, "locked")) or ""
+    return reason == MAKING or (set(os.listdir(admin)) <= {"locked"} and MAKING.startswith(reason))
 
 
 def _read(path: str) -> str | None:
     with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read().strip()
+        return file.read().rstrip("\n")
     return None
 
 
@@ -250,14 +354,3 @@ def enclosing_worktree(path: str) -> str | None:
             return None
         folder = parent
     return folder
-
-
-def check_version() -> None:
-    """Refuse a git that lacks what is used here.
-
-    :raises EnvironmentFailure: git is older than 2.36 (``worktree list -z``).
-    """
-    text = _commands.must(("git", "version"), doing="asking git for its version", hint="install git")
-    numbers = [int(part) for part in text.split()[2].split(".")[:2] if part.isdigit()]
-    if numbers < [2, 36]:
-        raise EnvironmentFailure(f"git {'.'.join(map(str, numbers))} is too old", hint="install git 2.36 or later")

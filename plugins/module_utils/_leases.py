@@ -57,11 +57,13 @@ def operation(params: Params, *, check: bool) -> Result:
             after = {}
             for owner, lease in before.items():
                 after[owner] = lease or _take(registry, workspace, owner, ports, slots, params["slot"])
-    actions = []
+    actions, passed_over = [], []
     for owner, lease in after.items():
         former = before[owner]
         if lease and not former:
-            actions += [f"pass over slot {over['slot']}: {over['reason']}" for over in lease["passed_over"]]
+            told = [f"{owner}: slot {over['slot']} was passed over: {over['reason']}" for over in lease["passed_over"]]
+            passed_over += told
+            actions += told
             actions.append(f"lease slot {lease['slot']} to {owner}")
         elif former and not lease:
             actions.append(f"give back slot {former['slot']} of {owner}")
@@ -69,6 +71,7 @@ def operation(params: Params, *, check: bool) -> Result:
         "changed": before != after,
         "leases": [lease for lease in after.values() if lease],
         "actions": actions,
+        "summary": "".join(line + "\n" for line in passed_over) or None,
         "diff": [{"before_header": "leases", "after_header": "leases", "before": _lines(before), "after": _lines(after)}]
         if before != after
         else [],
@@ -113,7 +116,10 @@ def _checked(params: Params) -> tuple[dict[str, Port], Slots]:
     """The ports and slots that a workspace asks for, refused where a port would leave the range of TCP."""
     slots = t.cast(Slots, {"first": 1, "last": 99, "strategy": "lowest", **(params["slots"] or {})})
     if not 0 <= slots["first"] <= slots["last"]:
-        raise UserError(f"lease_slots go from {slots['first']} to {slots['last']}, which is no range")
+        raise UserError(
+            f"lease_slots go from {slots['first']} to {slots['last']}, which is no range",
+            hint="from a first to a last one: {first: 1, last: 99}",
+        )
     ports: dict[str, Port] = {}
     for name, given in (params["ports"] or {}).items():
         if not isinstance(given, dict) or not set(given) <= {"base", "stride"} or "base" not in given:

@@ -6,7 +6,7 @@
 Private to this collection: may change without notice.
 
 It tells our own files from work: a file whose content is the one noted here is ours and may go; one that was
-edited since is somebody's work. The note goes with the worktree, and its presence is the mark that the worktree
+edited since is somebody's work. The note goes with the worktree, and its owner is the mark that the worktree
 is ours.
 """
 
@@ -44,7 +44,7 @@ class Manifest:
     @classmethod
     def in_admin(cls, worktree: str, admin: str) -> Manifest:
         """The manifest in the private folder of a worktree, whose own folder may be gone."""
-        return cls(os.path.realpath(worktree), admin, _load(os.path.join(admin, FILE_NAME)))
+        return cls(worktree, admin, _load(os.path.join(admin, FILE_NAME)))
 
     @classmethod
     def around(cls, path: str) -> Manifest | None:
@@ -65,17 +65,20 @@ class Manifest:
 
         Until the next call the former signature counts as well: the run may end between note and write.
         """
-        key = os.path.relpath(path, self.worktree)
+        key = self._key(path)
         former = self.written.get(key, "").split()[-1:]
         self.written[key] = " ".join(dict.fromkeys([*former, value]))
 
     def is_ours(self, path: str) -> bool:
         """Whether a path still has a content that was written here."""
-        noted = self.written.get(os.path.relpath(path, self.worktree), "")
+        noted = self.written.get(self._key(path), "")
         return bool(noted) and signature(path) in noted.split()
 
     def knows(self, path: str) -> bool:
-        return os.path.relpath(path, self.worktree) in self.written
+        return self._key(path) in self.written
+
+    def _key(self, path: str) -> str:
+        return os.path.relpath(path, self.worktree)
 
 
 def _load(path: str) -> dict[str, t.Any]:
@@ -91,7 +94,7 @@ def text_signature(content: bytes) -> str:
 
 
 def signature(path: str) -> str | None:
-    """What tells one content of a path from another: of a file its bytes, of a link its target, of a folder its tree."""
+    """What tells one content from another: of a file its bytes, of a link its target, of a folder its tree."""
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
@@ -109,12 +112,18 @@ def link_signature(target: str) -> str:
 
 
 def _tree_signature(top: str) -> str:
-    """Names, sizes and times of a tree: a copied folder may be too large to read at every look."""
+    """Names, sizes, times and targets in a tree: a copied folder may be too large to read at every look."""
     digest = hashlib.sha256()
-    for folder, folders, files in os.walk(top):
-        folders.sort()
-        for name in sorted(files):
-            path = os.path.join(folder, name)
-            about = os.lstat(path)
-            digest.update(f"{os.path.relpath(path, top)}\0{about.st_size}\0{about.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    pending = [top]
+    while pending:
+        for entry in sorted(os.scandir(pending.pop()), key=lambda entry: entry.name):
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(entry.path)
+                content = "folder"
+            elif entry.is_symlink():
+                content = os.readlink(entry.path)
+            else:
+                about = entry.stat(follow_symlinks=False)
+                content = f"{about.st_size} {about.st_mtime_ns}"
+            digest.update(f"{os.path.relpath(entry.path, top)}\0{content}\0".encode("utf-8", "surrogateescape"))
     return "tree:" + digest.hexdigest()

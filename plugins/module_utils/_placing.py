@@ -23,13 +23,12 @@ def inside(worktree: str, path: str) -> str:
     :raises UserError: the path leads out, lexically or through a symbolic link in one of its folders.
     """
     place = os.path.normpath(os.path.join(worktree, path))
-    top = os.path.realpath(worktree)
-    if os.path.isabs(path) or os.path.relpath(place, worktree).startswith(".."):
+    if os.path.isabs(path) or os.path.relpath(place, worktree).split("/")[0] == "..":
         raise UserError(f"the path {path!r} leads out of the worktree {worktree}", hint="name a path within it")
     folder = os.path.dirname(place)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
-    real = os.path.realpath(folder)
+    top, real = os.path.realpath(worktree), os.path.realpath(folder)
     # A worktree that is not made yet (check mode) has no links that could lead out.
     if os.path.isdir(top) and os.path.commonpath([top, real]) != top:
         raise UserError(
@@ -39,23 +38,25 @@ def inside(worktree: str, path: str) -> str:
     return place
 
 
-def keep_out_of_git(worktree: str, paths: t.Sequence[str]) -> None:
-    """See to it that what was written does not show up as untracked, nor is committed by ``git add --all``."""
+def keep_out_of_git(worktree: str, paths: t.Iterable[str]) -> None:
+    """See to it that paths do not show up as untracked, nor are committed by ``git add --all``.
+
+    They need not be there yet; kept out first, a killed run leaves nothing that git would see.
+    """
     by_tree: dict[str, list[str]] = {}
     for path in paths:
         tree = _git.enclosing_worktree(path) or worktree
         by_tree.setdefault(tree, []).append(os.path.relpath(path, tree))
     for tree, relative in by_tree.items():
+        doing = f"asking git for its files in {tree}"
         listed = "\0".join(relative).encode("utf-8", "surrogateescape")
         ignored = _git.git(tree, "check-ignore", "-z", "--stdin", stdin=listed).stdout.split("\0")
-        tracked = _git.must(
-            tree, "ls-files", "-z", "--", *relative, doing=f"asking git for its files in {tree}"
-        ).split("\0")
-        seen = [path for path in relative if path not in ignored and path not in tracked]
+        known = _git.must(tree, "--literal-pathspecs", "ls-files", "-z", "--", *relative, doing=doing).split("\0")
+        seen = [_exclude.pattern_of(path) for path in relative if path not in ignored and path not in known]
         if seen:
             repository = Repository.at(tree)
             with repository.locked():
-                _exclude.add(repository.common, [_exclude.pattern_of(path) for path in seen])
+                _exclude.add(repository.common, seen)
 
 
 def refuse_foreign(place: str, manifest: Manifest | None, what: str) -> None:

@@ -24,6 +24,8 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "grace": {"type": "float", "default": 2.0},
 }
 
+ROUNDS = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Process:
@@ -52,21 +54,17 @@ def operation(params: Params, *, check: bool) -> Result:
             f"this was called from inside {callers[-1].folder}, which is about to be removed",
             hint="change to another folder first: cd",
         )
-    stopped = everybody
+    stopped = dict.fromkeys(everybody)
     if not check:
-        everybody_ever = dict.fromkeys(stopped)
-        _end(stopped, params["grace"])
-        # A parent may have started another child while it was being ended.
-        for _ in range(3):
-            late = inside(paths)
-            if not late:
+        # A parent may start another child while it is being ended.
+        for _ in range(ROUNDS):
+            _end(everybody, params["grace"])
+            everybody = inside(paths)
+            stopped.update(dict.fromkeys(everybody))
+            if not everybody:
                 break
-            everybody_ever.update(dict.fromkeys(late))
-            _end(late, params["grace"])
-        stopped = list(everybody_ever)
-        left = inside(paths)
-        if left:
-            raise EnvironmentFailure(f"these processes cannot be ended: {', '.join(map(str, left))}")
+        else:
+            raise EnvironmentFailure(f"these processes cannot be ended: {', '.join(map(str, everybody))}")
     return {
         "changed": bool(stopped),
         "processes": [dataclasses.asdict(process) for process in stopped],

@@ -21,6 +21,7 @@ from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesErr
 from ._holder import Holder
 from ._identity import DEFAULT_PATTERN, check_branch, check_task, expand, identify
 from ._registry import Record, Registry
+from ._workspace import worktree_set
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "registry": {"type": "path"},
@@ -36,6 +37,8 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     },
     "branch": {"type": "str"},
     "pattern": {"type": "str", "default": DEFAULT_PATTERN},
+    "repos": {"type": "list", "elements": "raw"},
+    "selection": {"type": "str"},
     "existing": {"type": "str", "choices": ["converge", "refuse"], "default": "converge"},
     "plan": {"type": "dict"},
     "keep_planned": {"type": "bool", "default": False},
@@ -89,6 +92,8 @@ class Step:
 def operation(params: Params, *, check: bool) -> Result:
     """Move the records of one or several tasks to a state, all or none."""
     me = Holder(**params["holder"]) if params["holder"] else None
+    if params["repos"] is not None:
+        worktree_set(params["repos"], root="/", folder="", branch="", selection=params["selection"])
     with _registry.opened(params["registry"], write=not check) as registry:
         step = Step(registry, params, me, check)
         names = _names(step)

@@ -188,10 +188,10 @@ class Registry:
         return dataclasses.replace(record, state=state, holder=holder, plan=plan, updated=now)
 
     def withdraw(self, record: Record) -> None:
-        """Forget a task for which nothing was made."""
-        self.sql.execute(
-            "delete from task where workspace = ? and name = ?", (record.workspace, record.identity.name)
-        )
+        """Forget a task for which nothing was made, and its lease."""
+        key = (record.workspace, record.identity.name)
+        self.sql.execute("delete from lease where workspace = ? and owner = ?", key)
+        self.sql.execute("delete from task where workspace = ? and name = ?", key)
 
     def remove(self, record: Record) -> None:
         """Forget a task, but for the time at which it ended: a second teardown is then told from a wrong name."""
@@ -249,16 +249,21 @@ def _connect(path: str, *, write: bool) -> sqlite3.Connection:
         except OSError as error:
             raise EnvironmentFailure(f"cannot make the folder of the registry {path}: {error.strerror}") from error
         target = path
+    elif os.path.exists(path):
+        # Only one who may write can undo what a killed run left half written; the journal tells of it.
+        mode = "rw" if os.path.exists(f"{path}-journal") else "ro"
+        target = f"file:{urllib.parse.quote(path)}?mode={mode}"
     else:
-        target = f"file:{urllib.parse.quote(path)}?mode=ro" if os.path.exists(path) else ":memory:"
+        target = ":memory:"
+    is_new = not os.path.exists(path)
     connection = sqlite3.connect(target, uri=target.startswith("file:"), timeout=BUSY_SECONDS, isolation_level=None)
     connection.row_factory = sqlite3.Row
-    if write:
-        # Other users of a shared registry keep the access its folder gives them; a private one stays private.
+    if write and is_new:
+        # Other users of a shared registry get the access that its folder gives them; a private one stays private.
         with contextlib.suppress(OSError):
             if os.stat(os.path.dirname(path) or ".").st_mode & 0o077 == 0:
                 os.chmod(path, 0o600)
-    elif target != ":memory:":
+    elif not write and not is_new:
         # What check mode would write must go somewhere: a copy in memory.
         copy = sqlite3.connect(":memory:", isolation_level=None)
         copy.row_factory = sqlite3.Row

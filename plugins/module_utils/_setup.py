@@ -38,7 +38,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
         },
     },
     "variables": {"type": "dict", "default": {}},
-    "password_file": {"type": "path"},
+    "password_file": {"type": "path", "no_log": False},
 }
 
 LOGS = "parallel-worktrees-logs"

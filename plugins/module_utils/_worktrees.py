@@ -12,17 +12,18 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
-import secrets
 import shutil
 import subprocess
+import time
 import typing as t
 
-from . import _exclude, _git, _work
+from . import _exclude, _files, _git, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
-from ._git import MAKING, Listed, Repository
+from ._git import MAKING, TRASH, Listed, Repository
 from ._identity import check_branch
 from ._manifest import Manifest
+from ._registry import task_of
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "worktrees": {
@@ -50,7 +51,6 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 THREADS = 2
 TRIES = 3
-TRASH = "parallel-worktrees-trash"
 
 T = t.TypeVar("T")
 
@@ -60,6 +60,7 @@ class Member:
     """One worktree of the set: of a repository, or of a submodule within another member.
 
     :ivar path: absolute.
+    :ivar branch: the one asked for, or the one that is checked out where the worktree stands.
     :ivar inside: the member whose worktree this submodule lies in.
     """
 
@@ -67,51 +68,44 @@ class Member:
     repository: Repository
     path: str
     branch: str
-    base: str | None
-    existing_branch: str
+    base: str | None = None
+    existing_branch: str = "use"
     inside: Member | None = None
     submodules: list[Member] = dataclasses.field(default_factory=list)
 
     @property
-    def submodule_path(self) -> str:
+    def everyone(self) -> list[Member]:
+        return [self, *self.submodules]
+
+    @property
+    def within(self) -> str:
+        """The path of a submodule, relative to the worktree that it lies in."""
         return os.path.relpath(self.path, self.inside.path) if self.inside else ""
 
-    def listed(self) -> Listed | None:
-        """This worktree as git lists it. The caller holds the lock."""
-        self.repository.remove_unreadable_admin()
-        real = os.path.realpath(self.path)
-        return next((one for one in self.repository.worktrees() if os.path.realpath(one.path) == real), None)
-
-    def manifest_owner(self) -> str | None:
+    @property
+    def owner(self) -> str | None:
         """Who the mark in the worktree's git directory says it is for; it is there even where the folder is gone."""
         admin = self.repository.admin_of(self.path)
         return Manifest.in_admin(self.path, admin).owner if admin else None
 
-    def plan(self) -> dict[str, t.Any]:
-        """What a later removal needs to know, in the terms of this module's parameters."""
-        return {
-            "name": self.name,
-            "repo": self.repository.path,
-            "path": self.path,
-            "branch": self.branch,
-            "submodules": [member.submodule_path for member in self.submodules],
-        }
-
-    def commit(self) -> str | None:
-        head = _git.git(self.path, "rev-parse", "--verify", "--quiet", "HEAD")
-        return head.stdout.strip() if head.ok else None
+    @property
+    def exclusion(self) -> str | None:
+        """What keeps the worktree's folder out of the repository that it lies in."""
+        inside = os.path.relpath(os.path.realpath(self.path), os.path.realpath(self.repository.path))
+        return None if self.inside or inside.split("/")[0] == ".." else _exclude.pattern_of(inside) + "/"
 
 
 @dataclasses.dataclass
-class Finding:
-    """What stands where a member is wanted.
+class View:
+    """What a repository has, read once for all of its members while its lock is held."""
 
-    :ivar state: ``ready``, ``half`` (a killed run began it), ``gone`` (git knows it, the folder is away) or ``none``.
-    """
+    listed: list[Listed]
+    branches: dict[str, str]
 
-    member: Member
-    state: str
-    branch_exists: bool = False
+    def standing(self, path: str) -> Listed | None:
+        """The worktree registered at a path."""
+        real = os.path.realpath(path)
+        return next((one for one in self.listed if os.path.realpath(one.path) == real), None)
 
 
 def operation(params: Params, *, check: bool) -> Result:
@@ -121,585 +115,752 @@ def operation(params: Params, *, check: bool) -> Result:
     return _make_set(params, check=check)
 
 
-# --- making -----------------------------------------------------------------------------------------------------
+# --- the set ----------------------------------------------------------------------------------------------------
 
 
-def _make_set(params: Params, *, check: bool) -> Result:
-    owner = params["owner"]
-    members = _gather(lambda given: _member(given, check=check), params["worktrees"], "cannot make the worktrees")
-    _refuse_twins(members)
-    findings = _gather(lambda member: _inspect(member, owner, check=check), members, "cannot make the worktrees")
-    to_make = [finding for finding in findings if finding.state != "ready" or _lacks_submodule(finding, owner)]
-    actions = [f"make worktree {finding.member.path} on branch {finding.member.branch}" for finding in to_make]
-    if to_make and not check:
-        _each(lambda finding: _make(finding, owner), to_make, "worktree", lambda finding: finding.member.name)
-    lines = {True: "".join(f"{one.member.path} ({one.member.branch})\n" for one in findings)}
-    lines[False] = "".join(f"{one.member.path} ({one.member.branch})\n" for one in findings if one not in to_make)
-    return {
-        "changed": bool(to_make),
-        "worktrees": [{**member.plan(), "commit": member.commit()} for member in members],
-        "plan": [member.plan() for member in members],
-        "actions": actions,
-        "diff": [_diff(lines[False], lines[True])] if to_make else [],
-    }
+def _members(params: Params, errors: list[WorktreesError]) -> list[Member]:
+    """The set that is asked for; what cannot be a member goes to the errors."""
+    absent = params["state"] == "absent"
+    wanted = [given for given in params["worktrees"] if not (absent and _is_away(given))]
+    names = {given["repo"]: given["name"] for given in reversed(wanted)}
+    outcomes = _map(lambda path: Repository.at(path, names[path]), list(names), str)
+    opened = dict(zip(names, outcomes, strict=True))
+    errors += [outcome for outcome in opened.values() if isinstance(outcome, WorktreesError)]
+    # One object a repository, as it carries the lock.
+    repositories: dict[str, Repository] = {}
+    members = []
+    for given in wanted:
+        repository = opened[given["repo"]]
+        if isinstance(repository, Repository):
+            repository = repositories.setdefault(repository.common, repository)
+            with _collected(errors):
+                members.append(_member(given, repository, repositories, absent=absent))
+    return members
 
 
-def _diff(before: str, after: str) -> dict[str, str]:
-    return {"before_header": "worktrees", "after_header": "worktrees", "before": before, "after": after}
+def _is_away(given: Params) -> bool:
+    return not os.path.isdir(given["repo"]) and not os.path.lexists(_place(given))
 
 
-def _member(given: Params, *, check: bool) -> Member:
+def _place(given: Params) -> str:
+    return os.path.normpath(os.path.join(os.path.abspath(str(given["repo"])), given["path"]))
+
+
+def _member(given: Params, repository: Repository, repositories: dict[str, Repository], *, absent: bool) -> Member:
     check_branch(given["branch"])
-    repository = Repository.at(given["repo"], given["name"])
-    path = os.path.normpath(os.path.join(os.path.abspath(given["repo"]), given["path"]))
-    _refuse_escape(repository, given["path"], path)
-    member = Member(
-        given["name"], repository, path, given["branch"], given["base"], given["existing_branch"]
-    )
-    member.submodules = [_submodule(member, sub, check=check) for sub in given["submodules"]]
+    path = _place(given)
+    if not absent:
+        _refuse_escape(repository, path)
+    member = Member(given["name"], repository, path, given["branch"], given["base"], given["existing_branch"])
+    for submodule in given["submodules"]:
+        try:
+            member.submodules.append(_submodule(member, submodule, repositories))
+        except UserError:
+            if not absent:
+                raise
     return member
 
 
-def _refuse_escape(repository: Repository, wanted: str, path: str) -> None:
+def _refuse_escape(repository: Repository, path: str) -> None:
     """Refuse a place that a symbolic link leads elsewhere."""
     if os.path.islink(path):
         raise UserError(
             f"the worktree folder {path} is a symbolic link to {os.readlink(path)}",
             hint=f"remove it if it is not needed: rm {path}",
         )
-    if os.path.isabs(wanted) or wanted.startswith(".."):
-        return  # the workspace itself names a place outside
     ancestor = os.path.dirname(path)
     while not os.path.lexists(ancestor):
         ancestor = os.path.dirname(ancestor)
-    top = os.path.realpath(repository.path)
-    if os.path.commonpath([top, os.path.realpath(ancestor)]) != top:
+    real, top = os.path.realpath(ancestor), os.path.realpath(repository.path)
+    if not os.path.isdir(real):
+        raise UserError(f"the worktree folder {path} cannot be made: {ancestor} is not a folder")
+    named_inside = os.path.commonpath([os.path.abspath(repository.path), path]) == os.path.abspath(repository.path)
+    if named_inside and os.path.commonpath([top, real]) != top:
         raise UserError(
-            f"the worktree folder {path} leads out of {repository.path}: {ancestor} is really "
-            f"{os.path.realpath(ancestor)}",
+            f"the worktree folder {path} leads out of {repository.path}: {ancestor} is really {real}",
             hint="remove the symbolic link, or name the real place in worktrees_repos (folder)",
         )
 
 
-def _submodule(parent: Member, path: str, *, check: bool) -> Member:
+def _submodule(parent: Member, path: str, repositories: dict[str, Repository]) -> Member:
     """The member for a submodule: a worktree of the very repository that the main tree's submodule has."""
     main = parent.repository
-    place = os.path.join(main.path, path)
     name = f"{parent.name}/{path}"
-    full = os.path.join(parent.path, path)
+    place = os.path.join(main.path, path)
     if os.path.lexists(os.path.join(place, ".git")):
         repository = Repository.at(place, name)
     else:
         # The main tree has not initialised it; git keeps, or will keep, its repository here all the same.
-        repository = Repository(place, os.path.join(main.common, "modules", _submodule_name(main, path, name)))
-    return Member(name, repository, full, parent.branch, None, "use", inside=parent)
+        modules = os.path.join(main.common, "modules")
+        common = os.path.normpath(os.path.join(modules, _submodule_name(main, path, name)))
+        if os.path.commonpath([modules, common]) != modules or common == modules:
+            raise UserError(f"repository {name}: the submodule's name in .gitmodules leads out of {modules}")
+        repository = Repository(place, common)
+    repository = repositories.setdefault(repository.common, repository)
+    return Member(name, repository, os.path.normpath(os.path.join(parent.path, path)), parent.branch, inside=parent)
 
 
 def _submodule_name(main: Repository, path: str, name: str) -> str:
-    listed = main.git("config", "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$")
-    for line in listed.stdout.splitlines():
-        key, _, value = line.partition(" ")
-        if value == path:
+    listed = _git.git(main.path, "config", "--file", ".gitmodules", "-z", "--get-regexp", r"^submodule\..*\.path$")
+    for entry in listed.stdout.split("\0"):
+        key, _, value = entry.partition("\n")
+        if value == os.path.normpath(path):
             return key.removeprefix("submodule.").removesuffix(".path")
     raise UserError(
         f"repository {name}: {main.path} has no submodule {path}", hint=f"see them: git -C {main.path} submodule status"
     )
 
 
-def _refuse_twins(members: t.Sequence[Member]) -> None:
-    seen: dict[str, Member] = {}
-    for member in members:
-        twin = seen.setdefault(member.path, member)
-        if twin is not member:
-            raise UserError(f"the worktrees of {twin.name} and {member.name} would both be {member.path}")
+def _hold(held: contextlib.ExitStack, members: t.Iterable[Member]) -> None:
+    """Take the locks of all repositories of the set, in the one order that everybody takes them in."""
+    repositories = {one.repository.common: one.repository for member in members for one in member.everyone}
+    for common in sorted(repositories):
+        # That of a submodule which is not there yet comes with the repository that will hold it.
+        if os.path.isdir(common):
+            held.enter_context(repositories[common].locked())
 
 
-def _inspect(member: Member, owner: str, *, check: bool) -> Finding:
-    """Look at what stands where a member is wanted, and refuse every collision."""
-    for submodule in member.submodules:
-        _inspect_submodule(submodule)
-    with member.repository.locked():
+def _survey(
+    members: t.Sequence[Member],
+    look: t.Callable[[Member, View], T],
+    views: dict[str, View],
+    errors: list[WorktreesError],
+    *,
+    check: bool,
+) -> dict[int, T]:
+    """Look at each member; by its id, as what went wrong goes to the errors."""
+
+    def one(member: Member) -> T:
+        repository = member.repository
+        if repository.common not in views:
+            views[repository.common] = _view(repository, members, check=check)
+        return look(member, views[repository.common])
+
+    outcomes = _map(one, members, lambda member: member.repository.common)
+    found = {}
+    for member, outcome in zip(members, outcomes, strict=True):
+        if isinstance(outcome, WorktreesError):
+            errors.append(outcome)
+        else:
+            found[id(member)] = outcome
+    return found
+
+
+def _view(repository: Repository, members: t.Iterable[Member], *, check: bool) -> View:
+    if not os.path.isdir(repository.common):
+        return View([], {})
+    ours = [member for member in members if member.repository is repository]
+    if not check:
+        for member in ours:
+            repository.sweep_unfinished(member.path)
+    return View(repository.worktrees(), repository.branches(member.branch for member in ours))
+
+
+def _diff(before: t.Iterable[Member], after: t.Iterable[Member]) -> list[dict[str, str]]:
+    texts = ["".join(f"{one.path} ({one.branch})\n" for one in members) for members in (before, after)]
+    header = {"before_header": "worktrees", "after_header": "worktrees"}
+    return [{**header, "before": texts[0], "after": texts[1]}] if texts[0] != texts[1] else []
+
+
+# --- making -----------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Finding:
+    """What stands where a member is wanted, and what it will begin with.
+
+    :ivar state: ``ready``, ``half`` (a killed run began it), ``gone`` (git knows it, the folder is away) or ``none``.
+    :ivar standing: as git lists it.
+    :ivar start: its commit; None where only a fetch would tell, in check mode.
+    :ivar is_new: its branch is to be made.
+    """
+
+    member: Member
+    state: str
+    standing: Listed | None
+    start: str | None
+    is_new: bool
+
+
+def _make_set(params: Params, *, check: bool) -> Result:
+    owner = params["owner"]
+    errors: list[WorktreesError] = []
+    tops = _members(params, errors)
+    with contextlib.ExitStack() as held:
+        _hold(held, tops)
+        with _collected(errors):
+            _refuse_twins(tops)
+        views: dict[str, View] = {}
+
+        def find(member: Member, view: View) -> Finding:
+            return _find(member, view, owner, found.get(id(member.inside)), check=check)
+
+        found: dict[int, Finding] = {}
+        found |= _survey(tops, find, views, errors, check=check)
+        inner = [submodule for member in tops if id(member) in found for submodule in member.submodules]
+        found |= _survey(inner, find, views, errors, check=check)
+        _tell_all(errors, "cannot make the worktrees")
+        findings = [found[id(one)] for member in tops for one in member.everyone]
+        to_make = [finding for finding in findings if finding.state != "ready"]
+        saved: list[dict[str, str]] = []
         if not check:
-            member.repository.remove_unreadable_admin()
-        finding = _find(member, owner)
-    if finding.state in ("none", "gone") and not finding.branch_exists:
-        member.repository.base_commit(member.base, name=member.name, check=check)
-    return finding
-
-
-def _inspect_submodule(member: Member) -> None:
-    if os.path.isdir(member.repository.common):
-        with member.repository.locked():
-            _refuse_branch_elsewhere(member, member.repository.worktrees())
-
-
-def _find(member: Member, owner: str) -> Finding:
-    listed = member.repository.worktrees()
-    real = os.path.realpath(member.path)
-    standing = next((one for one in listed if os.path.realpath(one.path) == real), None)
-    branch_exists = _branch_exists(member)
-    if standing is None:
-        if os.path.lexists(member.path) and (not os.path.isdir(member.path) or os.listdir(member.path)):
-            raise UserError(
-                f"repository {member.name}: {member.path} exists and is not a worktree of {member.repository.path}",
-                hint=f"look at it, then move it away: mv {member.path} {member.path}.old",
+            outcomes = _map(
+                lambda member: _make_all([found[id(one)] for one in member.everyone], owner),
+                tops,
+                lambda member: member.repository.common,
             )
-        _refuse_branch_elsewhere(member, listed)
-        if branch_exists and member.existing_branch == "refuse":
+            saved = [one for outcome in outcomes if isinstance(outcome, list) for one in outcome]
+            _tell_partial("making the worktree", tops, outcomes, changed=True, saved=saved)
+    facts = [_facts(found[id(member)]) for member in tops]
+    return {
+        "changed": bool(to_make),
+        "worktrees": facts,
+        # What a later removal needs to know, in the terms of this module's parameters: nothing that changes with work.
+        "plan": [{key: value for key, value in one.items() if key != "commit"} for one in facts],
+        "actions": [f"make worktree {one.member.path} on branch {one.member.branch}" for one in to_make],
+        "saved": saved,
+        "diff": _diff([one.member for one in findings if one.state == "ready"], [one.member for one in findings]),
+    }
+
+
+def _facts(finding: Finding) -> dict[str, t.Any]:
+    member = finding.member
+    return {
+        "name": member.name,
+        "repo": member.repository.path,
+        "path": member.path,
+        "branch": member.branch,
+        "commit": finding.start,
+        "submodules": [submodule.within for submodule in member.submodules],
+    }
+
+
+def _refuse_twins(members: t.Iterable[Member]) -> None:
+    seen: dict[tuple[str, str], Member] = {}
+    for member in (one for top in members for one in top.everyone):
+        for kind, key in (("folder", member.path), ("branch", f"{member.branch} of {member.repository.path}")):
+            twin = seen.setdefault((kind, key), member)
+            if twin is not member:
+                raise UserError(f"the worktrees of {twin.name} and {member.name} would both have the {kind} {key}")
+
+
+def _find(member: Member, view: View, owner: str, inside: Finding | None, *, check: bool) -> Finding:
+    """Look at what stands where a member is wanted, and refuse every collision.
+
+    :arg inside: what was found of the member that a submodule lies in.
+    """
+    standing = view.standing(member.path)
+    found = member.owner if standing else None
+    if standing and standing.lock != MAKING and not standing.gone:
+        if found != owner:
+            whose = f"belongs to {found}" if found else "was not made by this collection"
             raise UserError(
-                f"repository {member.name}: {member.repository.path} has a branch {member.branch} already",
-                hint=f"choose another name, or delete it: git -C {member.repository.path} branch -d {member.branch}",
+                f"repository {member.name}: the worktree {member.path} (branch {standing.branch}) {whose}",
+                hint=f"remove it: git -C {member.repository.path} worktree remove {member.path}",
             )
-        return Finding(member, "none", branch_exists)
-    if standing.lock == MAKING:
-        return Finding(member, "gone" if standing.gone else "half", branch_exists)
-    if standing.gone:
-        _refuse_branch_elsewhere(member, [one for one in listed if one is not standing])
-        return Finding(member, "gone", branch_exists)
-    found = member.manifest_owner()
-    if found != owner:
-        whose = f"belongs to {found}" if found else "was not made by this collection"
+        member.branch = standing.branch or member.branch
+        return Finding(member, "ready", standing, standing.head, is_new=False)
+    if standing and standing.gone:
+        if standing.lock not in (None, MAKING):
+            raise _is_locked(member, standing.lock)
+        if found == owner and standing.branch in view.branches:
+            member.branch = standing.branch
+    if standing is None or standing.gone:
+        _refuse_foreign_folder(member)
+    _refuse_branch_elsewhere(member, [one for one in view.listed if one is not standing])
+    _refuse_branch_clash(member, view.branches)
+    tip = view.branches.get(member.branch)
+    if tip and standing is None and member.existing_branch == "refuse":
         raise UserError(
-            f"repository {member.name}: the worktree {member.path} (branch {standing.branch}) {whose}",
-            hint=f"remove it: git -C {member.repository.path} worktree remove {member.path}",
+            f"repository {member.name}: {member.repository.path} has a branch {member.branch} already",
+            hint=f"choose another name, or delete it: git -C {member.repository.path} branch -d {member.branch}",
         )
-    member.branch = standing.branch or member.branch
-    return Finding(member, "ready", branch_exists)
+    state = "none" if standing is None else "gone" if standing.gone else "half"
+    start = tip or _start(member, view, inside, check=check)
+    return Finding(member, state, standing, start, is_new=tip is None)
 
 
-def _branch_exists(member: Member) -> bool:
-    """Whether the branch exists; refused where git could not make it beside another (a and a/b)."""
-    parts = member.branch.split("/")
-    prefixes = ["refs/heads/" + "/".join(parts[: number + 1]) for number in range(len(parts))]
-    listed = member.repository.git("for-each-ref", "--format=%(refname)", *prefixes).stdout.splitlines()
-    full = prefixes[-1]
-    clash = next((ref for ref in listed if ref in prefixes[:-1] or ref.startswith(full + "/")), None)
-    if clash and full not in listed:
-        raise UserError(
-            f"repository {member.name}: git cannot make branch {member.branch} beside {clash.removeprefix('refs/heads/')}",
-            hint="choose another name: a branch cannot be a folder of another",
-        )
-    return full in listed
-
-
-def _refuse_branch_elsewhere(member: Member, listed: t.Sequence[Listed]) -> None:
-    real = os.path.realpath(member.path)
-    for one in listed:
-        if one.branch == member.branch and os.path.realpath(one.path) != real and not one.gone:
-            raise UserError(
-                f"repository {member.name}: branch {member.branch} is checked out at {one.path}",
-                hint=f"git -C {one.path} switch --detach, or choose another task name",
-            )
-
-
-def _lacks_submodule(finding: Finding, owner: str) -> bool:
-    return any(
-        not os.path.lexists(os.path.join(submodule.path, ".git")) or submodule.manifest_owner() != owner
-        for submodule in finding.member.submodules
+def _is_locked(member: Member, reason: str) -> UserError:
+    return UserError(
+        f"repository {member.name}: the worktree {member.path} is locked ({reason or 'no reason given'})",
+        hint=f"git -C {member.repository.path} worktree unlock {member.path}",
     )
 
 
-def _make(finding: Finding, owner: str) -> None:
-    member = finding.member
-    with member.repository.locked() as lock:
-        # Another run may have come between the look and the lock, so look again.
-        finding = _find(member, owner)
-        made = finding.state != "ready"
-        if finding.state == "half":
-            _complete(member, keep=(lock,))
-        elif made:
-            _add(finding, keep=(lock,))
-        if made and member.inside is None:
-            _exclude_folder(member)
-    for submodule in member.submodules:
-        if not os.path.isdir(submodule.repository.common):
-            _adopt_module(member, submodule)
-        _make(Finding(_based(submodule), "none"), owner)
-    if made:
-        with member.repository.locked():
-            manifest = Manifest.of(member.path)
-            if manifest is None:
-                raise EnvironmentFailure(f"the worktree {member.path} is gone again while it was being made")
-            manifest.owner = owner
-            manifest.save()
-            _git.must(
-                member.repository.path, "worktree", "unlock", member.path, doing=f"finishing the worktree {member.path}"
+def _refuse_foreign_folder(member: Member) -> None:
+    if os.path.lexists(member.path) and (not os.path.isdir(member.path) or os.listdir(member.path)):
+        raise UserError(
+            f"repository {member.name}: {member.path} exists and is not a worktree of {member.repository.path}",
+            hint=f"look at it, then move it away: mv {member.path} {member.path}.old",
+        )
+
+
+def _refuse_branch_elsewhere(member: Member, others: t.Iterable[Listed]) -> None:
+    for one in others:
+        if one.branch == member.branch:
+            away, way_out = "", f"git -C {one.path} switch --detach"
+            if one.gone:
+                away, way_out = ", a folder that is gone", f"git -C {member.repository.path} worktree prune"
+            raise UserError(
+                f"repository {member.name}: branch {member.branch} is checked out at {one.path}{away}",
+                hint=f"{way_out}, or choose another task name",
             )
 
 
-def _add(finding: Finding, *, keep: t.Sequence[int]) -> None:
-    """Add a worktree; git's lock marks it as ours and unfinished from its very first file on."""
+def _refuse_branch_clash(member: Member, branches: t.Iterable[str]) -> None:
+    """Refuse a branch that git could not make beside another (a and a/b)."""
+    for other in branches:
+        if other.startswith(member.branch + "/") or member.branch.startswith(other + "/"):
+            raise UserError(
+                f"repository {member.name}: git cannot make branch {member.branch} beside {other}",
+                hint="choose another name: a branch cannot be a folder of another",
+            )
+
+
+def _start(member: Member, view: View, inside: Finding | None, *, check: bool) -> str | None:
+    """The commit that a new branch begins with."""
+    repository = member.repository
+    if inside:
+        return _submodule_commit(member, inside)
+    if member.base is not None:
+        return repository.base_commit(member.base, name=member.name, check=check)
+    main = view.standing(repository.path)
+    if main is None or main.head is None:
+        raise UserError(
+            f"repository {member.name}: {repository.path} has no commit yet, so no worktree can be made of it",
+            hint=f"git -C {repository.path} commit --allow-empty -m 'first commit'",
+        )
+    return main.head
+
+
+def _submodule_commit(member: Member, inside: Finding) -> str | None:
+    """The commit of a submodule that the worktree around it names."""
+    if inside.start is None:
+        return None
+    text = inside.member.repository.must(
+        "ls-tree", "-z", inside.start, "--", member.within, doing=f"reading submodule {member.name}"
+    )
+    kind, _, rest = text.partition(" ")
+    if kind != "160000":
+        raise UserError(
+            f"repository {inside.member.name}: {member.within} is not a submodule at {inside.member.branch}",
+            hint=f"see them: git -C {inside.member.repository.path} submodule status",
+        )
+    return rest.split()[1]
+
+
+def _make_all(findings: t.Sequence[Finding], owner: str) -> list[dict[str, str]]:
+    """Make what is missing of a worktree and its submodules; returns what was saved on the way."""
+    return [saved for finding in findings if finding.state != "ready" for saved in _make(finding, owner)]
+
+
+def _make(finding: Finding, owner: str) -> list[dict[str, str]]:
     member, repository = finding.member, finding.member.repository
+    if member.inside and finding.is_new:
+        _provide(member, str(finding.start))
+    if member.exclusion:
+        _exclude.add(repository.common, [member.exclusion])
+    saved = _save_found(finding, owner)
+    if finding.state == "gone":
+        _forget(member)
+    if finding.state != "half":
+        _register(member, str(finding.start))
+    _check_out(finding)
+    admin = repository.admin_in(member.path)
+    manifest = Manifest.in_admin(member.path, admin)
+    manifest.owner = owner
+    manifest.save()
+    os.unlink(os.path.join(admin, "locked"))
+    return saved
+
+
+def _save_found(finding: Finding, owner: str) -> list[dict[str, str]]:
+    """Save what somebody put where a killed run of ours left off."""
+    member, standing = finding.member, finding.standing
+    if standing is None:
+        return []
+    if finding.state == "half":
+        work = _work.look(
+            member.repository,
+            member.path,
+            branch_to_delete=None,
+            disposable=_work.DISPOSABLE,
+            members=[submodule.within for submodule in member.submodules],
+            half_made=True,
+        )
+    else:
+        commits = _work.lost_commits(member.repository, standing.head, standing.branch, branch_to_delete=None)
+        work = _work.Work(commits=commits)
+    return _save(member, work, standing.head, owner)
+
+
+def _register(member: Member, start: str) -> None:
+    """Have git register a worktree, without files yet; its lock marks it as ours and unfinished from then on.
+
+    Only then is the branch made, so no killed run leaves a branch that nobody knows the origin of.
+    """
     for attempt in range(1, TRIES + 1):
-        if finding.state == "gone":
-            _forget(member)
-        if finding.branch_exists:
-            what = ("--", member.path, member.branch)
-        else:
-            base = repository.base_commit(member.base, name=member.name, check=False)
-            what = ("--no-track", "-b", member.branch, "--", member.path, str(base))
-        done = _git.git(
-            _place(repository), "worktree", "add", "--quiet", "--lock", "--reason", MAKING, *what, keep=keep
+        done = member.repository.git(
+            *("worktree", "add", "--quiet", "--no-checkout", "--detach", "--lock", "--reason", MAKING),
+            *("--", member.path, start),
         )
         if done.ok:
             return
-        if attempt == TRIES:
-            raise done.failure(f"repository {member.name}: making the worktree {member.path}")
-        # Something other than ours may have been at work in the repository; see what is there now.
-        repository.remove_unreadable_admin()
-        standing = member.listed()
-        if standing and not standing.gone:
-            _complete(member, keep=keep)
-            return
-        finding = Finding(member, "gone" if standing else "none", _branch_exists(member))
+        # Somebody's own git may have been at work in the repository.
+        time.sleep(0.05 * attempt)
+    raise done.failure(f"repository {member.name}: making the worktree {member.path}")
 
 
-def _place(repository: Repository) -> str:
-    """Where git commands for a repository run: its folder, or its git directory where that has no folder yet."""
-    return repository.path if os.path.lexists(os.path.join(repository.path, ".git")) else repository.common
-
-
-def _complete(member: Member, *, keep: t.Sequence[int]) -> None:
-    """Finish a worktree whose making was killed; whatever else is in it is saved first."""
-    repository = member.repository
-    admin = repository.admin_of(member.path)
-    if admin is None or not _git.git(member.path, "rev-parse", "--verify", "--quiet", "HEAD").ok:
-        _set_aside(member)
-        _forget(member)
-        _add(Finding(member, "none", _branch_exists(member)), keep=keep)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(admin, "index.lock"))
-    _save_half_made(member)
-    _git.must(member.path, "reset", "--hard", "--quiet", doing=f"finishing the worktree {member.path}", keep=keep)
-
-
-def _save_half_made(member: Member) -> None:
-    work = _work.look(
-        member.repository,
-        member.path,
-        branch_to_delete=None,
-        disposable=_work.DISPOSABLE,
-        members=[submodule.submodule_path for submodule in member.submodules],
-        half_made=True,
+def _check_out(finding: Finding) -> None:
+    member, repository = finding.member, finding.member.repository
+    if finding.state == "half":
+        # The lock of the repository is ours, so no git of ours is at work that these could belong to.
+        admin = repository.admin_in(member.path)
+        for left in (f"{admin}/index", f"{admin}/HEAD", f"{repository.common}/refs/heads/{member.branch}"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(left + ".lock")
+    what = ("--no-track", "-b", member.branch, str(finding.start)) if finding.is_new else (member.branch,)
+    repository.must(
+        *("checkout", "--quiet", "--force", "--no-recurse-submodules", *what, "--"),
+        doing=f"repository {member.name}: checking out {member.branch} in {member.path}",
+        worktree=member.path,
     )
-    if work.files:
-        _work.save(member.repository, member.path, work, name=member.branch, branch=member.branch)
 
 
-def _exclude_folder(member: Member) -> None:
-    top = os.path.realpath(member.repository.path)
-    inside = os.path.relpath(os.path.realpath(member.path), top)
-    if inside.startswith("..") or member.repository.git("check-ignore", "--quiet", "--", inside + "/").ok:
-        return
-    parent = os.path.dirname(inside)
-    _exclude.add(member.repository.common, [_exclude.pattern_of(parent or inside) + "/"])
-
-
-def _based(submodule: Member) -> Member:
-    """A submodule's branch starts at the commit that its superproject's worktree names."""
-    parent = t.cast(Member, submodule.inside)
-    path = submodule.submodule_path
-    text = _git.must(parent.path, "ls-tree", "HEAD", "--", path, doing=f"reading submodule {submodule.name}")
-    mode, _, rest = text.partition(" ")
-    if mode != "160000":
-        raise UserError(
-            f"repository {parent.name}: {path} is not a submodule at {parent.branch}",
-            hint=f"see them: git -C {parent.path} submodule status",
-        )
-    submodule.base = rest.split()[1]
+def _provide(submodule: Member, commit: str) -> None:
+    """See to it that the repository of a submodule has a commit."""
     repository = submodule.repository
-    if repository.commit(submodule.base) is None:
-        done = _git.git(repository.common, "fetch", "--no-tags", "origin", submodule.base)
-        if not done.ok:
-            done = _git.git(repository.common, "fetch", "--no-tags", "origin")
-        if repository.commit(submodule.base) is None:
-            raise done.failure(f"submodule {submodule.name}: nobody has its commit {submodule.base}")
-    return submodule
-
-
-def _adopt_module(parent: Member, submodule: Member) -> None:
-    """Fetch a submodule that the main tree never initialised, and keep its repository where the main tree's would be."""
-    path, common = submodule.submodule_path, submodule.repository.common
-    with parent.repository.locked():
-        if os.path.isdir(common):
+    if not os.path.isdir(repository.common):
+        _clone(submodule)
+    if repository.commit(commit):
+        return
+    for refspecs in ((commit,), ()):
+        done = repository.fetch(*refspecs)
+        if repository.commit(commit):
             return
-        _git.must(
-            parent.path, "submodule", "update", "--init", "--", path, doing=f"fetching submodule {submodule.name}"
-        )
-        private = _git.admin_folder(submodule.path)
-        if private is None:
-            raise EnvironmentFailure(f"submodule {submodule.name}: git made no repository for it in {submodule.path}")
-        os.makedirs(os.path.dirname(common), exist_ok=True)
-        work_tree = os.path.relpath(os.path.join(parent.repository.path, path), common)
-        _git.must(
-            submodule.path, "config", "core.worktree", work_tree, doing=f"keeping the repository of {submodule.name}"
-        )
-        shutil.rmtree(submodule.path)
-        os.mkdir(submodule.path)
-        os.rename(private, common)
+    raise done.failure(f"submodule {submodule.name}: nobody has its commit {commit}")
+
+
+def _clone(submodule: Member) -> None:
+    """Clone a submodule that the main tree never initialised, to where the main tree's own would be."""
+    parent, common = t.cast(Member, submodule.inside), submodule.repository.common
+    doing = f"fetching submodule {submodule.name}"
+    _git.must(parent.path, "submodule", "--quiet", "init", "--", submodule.within, doing=doing)
+    name = os.path.relpath(common, os.path.join(parent.repository.common, "modules"))
+    url = parent.repository.must("config", "-z", "--get", f"submodule.{name}.url", doing=doing).rstrip("\0")
+    partial = _files.temporary_name(*os.path.split(common))
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(partial)
+    # The address comes from a file of the repository, so git is to trust it as little as it does itself.
+    _git.must(
+        parent.path,
+        *("clone", "--quiet", "--no-checkout", "--", url, partial),
+        doing=doing,
+        hint=f"see whether it can be reached: git ls-remote {url}",
+        env={"GIT_PROTOCOL_FROM_USER": "0"},
+    )
+    place = os.path.relpath(submodule.repository.path, common)
+    _git.must(partial, "config", "core.worktree", place, doing=doing)
+    os.rename(os.path.join(partial, ".git"), common)
+    os.rmdir(partial)
 
 
 # --- removing ---------------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass
+class Look:
+    """What a removal found at a member.
+
+    :ivar standing: as git lists it; None where there only is a folder.
+    :ivar tip: the commit of the member's branch.
+    """
+
+    member: Member
+    work: _work.Work
+    standing: Listed | None = None
+    tip: str | None = None
+
+
 def _remove_set(params: Params, *, check: bool) -> Result:
-    owner, force = params["owner"], params["force"]
-    tops = _gather(_standing_member, params["worktrees"], "cannot remove the worktrees")
-    members = [one for top in tops if top for one in (top, *top.submodules)]
-    looks = _gather(lambda member: _look(member, params), members, "cannot tell what would be lost")
-    found = [(member, look) for member, look in zip(members, looks) if look]
-    _refuse_losses(found, force=force)
-    actions = []
-    if params["push"]:
-        actions += [f"push {member.branch} of {member.name} to {params['remote']}" for member, _ in _push_order(found)]
-    for member, look in found:
-        if look.work and not look.half_made:
-            actions.append(f"save the work in {member.path} under refs/worktrees-saved/{_saved_name(owner)}")
-        actions.append(f"remove worktree {member.path}")
-        if params["delete_branch"] and member.repository.branch_commit(member.branch):
-            actions.append(f"delete branch {member.branch} of {member.name}")
-    result: Result = {
-        "changed": bool(found),
-        "actions": actions,
-        "saved": [],
-        "pushed": [],
-        "diff": [_diff("".join(f"{member.path} ({member.branch})\n" for member, _ in found), "")] if found else [],
-    }
-    if not check:
-        failed = _push(found, params["remote"], result) if params["push"] else {}
-        kept = {member.name.split("/")[0] for member in members if member.name in failed}
-        going = [(member, look) for member, look in found if member.name.split("/")[0] not in kept]
-        by_repository: dict[str, list[tuple[Member, Look]]] = {}
-        for member, look in going:
-            by_repository.setdefault(member.name.split("/")[0], []).append((member, look))
-        _each(
-            lambda group: result["saved"].extend(_remove(group, params)),
-            list(by_repository.values()),
-            "removal of the worktree",
-            lambda group: group[0][0].name,
+    errors: list[WorktreesError] = []
+    tops = _members(params, errors)
+    failed: list[tuple[Member, WorktreesError]] = []
+    with contextlib.ExitStack() as held:
+        _hold(held, tops)
+        groups = _look_at_all(tops, params, errors, None, check=check)
+        looks = [look for group in groups for look in group]
+        result: Result = {
+            "changed": bool(looks),
+            "actions": _planned(looks, params),
+            "saved": [],
+            "pushed": [],
+            "diff": _diff([look.member for look in looks], []),
+        }
+        if check:
+            return result
+        if params["push"]:
+            # Nobody waits for the network while the locks are held; what happens meanwhile must not be lost.
+            held.close()
+            failed = _push(looks, params["remote"], result["pushed"])
+            staying = {id(member.inside or member) for member, _error in failed}
+            tops = [member for member in tops if id(member) not in staying]
+            _hold(held, tops)
+            groups = _look_at_all(tops, params, errors, {look.member.path: look.tip for look in looks}, check=False)
+        outcomes = _map(
+            lambda number: _remove(groups[number], params),
+            range(len(tops)),
+            lambda number: tops[number].repository.common,
         )
-        if failed:
-            raise PartialFailure(
-                "\n".join(f"push of {name} failed, so its worktree stays: {why}" for name, why in failed.items()),
-                hint="mend it and run teardown again, or push by hand: git -C WORKTREE push origin BRANCH",
-                changed=bool(going),
-                pushed=result["pushed"],
-                failed_pushes=sorted(failed),
-            )
+        _tidy(tops)
+    result["saved"] = [saved for outcome in outcomes if isinstance(outcome, list) for saved in outcome]
+    _tell_partial(
+        "removing the worktree",
+        [*tops, *(member for member, _error in failed)],
+        [*outcomes, *(error for _member, error in failed)],
+        changed=any(groups) or bool(result["pushed"]),
+        saved=result["saved"],
+        pushed=result["pushed"],
+        failed_pushes=[member.name for member, _error in failed],
+    )
     return result
 
 
-@dataclasses.dataclass
-class Look:
-    """What a removal found at a member: is it registered, half-made, and which work it has."""
-
-    work: _work.Work
-    half_made: bool
-    gone: bool
-    unregistered: bool
-
-
-def _standing_member(given: Params) -> Member | None:
-    """A member to remove; None where its repository and its folder are both gone."""
-    path = os.path.normpath(os.path.join(os.path.abspath(given["repo"]), given["path"]))
-    if not os.path.isdir(given["repo"]) and not os.path.lexists(path):
-        return None
-    repository = Repository.at(given["repo"], given["name"])
-    member = Member(given["name"], repository, path, given["branch"], None, "use")
-    for sub in given["submodules"]:
-        with contextlib.suppress(UserError):
-            submodule = _submodule(member, sub, check=True)
-            if os.path.isdir(submodule.repository.common):
-                member.submodules.append(submodule)
-    return member
+def _look_at_all(
+    tops: t.Sequence[Member],
+    params: Params,
+    errors: list[WorktreesError],
+    pushed: t.Mapping[str, str | None] | None,
+    *,
+    check: bool,
+) -> list[list[Look]]:
+    """What there is to remove of each member of the set; refused where work would be lost with it."""
+    everyone = [one for member in tops for one in member.everyone]
+    found = _survey(everyone, lambda member, view: _look(member, view, params, pushed), {}, errors, check=check)
+    _tell_all(errors, "cannot remove the worktrees")
+    groups = [[look for one in member.everyone if (look := found[id(one)])] for member in tops]
+    _refuse_losses([look for group in groups for look in group], force=params["force"])
+    return groups
 
 
-def _look(member: Member, params: Params) -> Look | None:
-    """Look at a member before it goes; None where there is nothing."""
-    with member.repository.locked():
-        listed = member.listed()
-        owner = member.manifest_owner()
-    if listed is None:
-        if not os.path.isdir(member.path) or not os.listdir(member.path) or member.inside:
-            return None
-        if not params["force"]:
-            raise UserError(
-                f"repository {member.name}: {member.path} has files, but git does not know it as a worktree, so it is "
-                "unknown what would be lost",
-                hint="look at it, then add -e force=true: the files are then saved first",
-            )
-        everything = [
-            os.path.relpath(os.path.join(folder, name), member.path)
-            for folder, _, files in os.walk(member.path)
-            for name in files
-            if name != ".git"
-        ]
-        return Look(_work.Work(uncommitted=everything), half_made=False, gone=False, unregistered=True)
-    half_made = listed.lock == MAKING
-    if not half_made and owner != params["owner"] and not params["force"]:
+def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str | None] | None) -> Look | None:
+    """Look at a member before it goes; None where there is nothing.
+
+    :arg pushed: the commits that were pushed; None where the pushes are still to come.
+    """
+    standing = view.standing(member.path)
+    if standing is None:
+        return _look_at_leftover(member, params)
+    half_made = standing.lock == MAKING
+    if not half_made and member.owner != params["owner"]:
+        whose = f"belongs to {member.owner}, not to {params['owner']}"
+        whose = whose if member.owner else "was not made by this collection"
         raise UserError(
-            f"repository {member.name}: the worktree {member.path} "
-            + (f"belongs to {owner}, not to {params['owner']}" if owner else "was not made by this collection"),
+            f"repository {member.name}: the worktree {member.path} {whose}",
             hint=f"git -C {member.repository.path} worktree remove {member.path}, if nobody needs it",
         )
-    if listed.lock is not None and not half_made and not params["force"]:
-        raise UserError(
-            f"repository {member.name}: the worktree {member.path} is locked ({listed.lock or 'no reason given'})",
-            hint=f"git -C {member.repository.path} worktree unlock {member.path}",
+    if standing.lock is not None and not half_made and not params["force"]:
+        raise _is_locked(member, standing.lock)
+    member.branch = standing.branch or member.branch
+    look = Look(member, _work.Work(), standing, standing.head if standing.branch else view.branches.get(member.branch))
+    branch_to_delete = member.branch if params["delete_branch"] else None
+    elsewhere = look.tip if pushed is None else pushed.get(member.path)
+    held = [elsewhere] if elsewhere and params["push"] and _can_be_pushed(look) else []
+    if standing.gone:
+        look.work.commits = _work.lost_commits(
+            member.repository, standing.head, standing.branch, branch_to_delete=branch_to_delete, held=held
         )
-    if half_made:
-        # The branch was chosen by us; nobody can have switched it.
-        member.branch = listed.branch or member.branch
-    elif listed.branch:
-        member.branch = listed.branch
-    if listed.gone:
-        return Look(_work.Work(), half_made, gone=True, unregistered=False)
-    if half_made and not _git.git(member.path, "rev-parse", "--verify", "--quiet", "HEAD").ok:
-        return Look(_work.Work(), half_made, gone=False, unregistered=False)
-    work = _work.look(
-        member.repository,
-        member.path,
-        branch_to_delete=member.branch if params["delete_branch"] else None,
-        disposable=params["disposable"],
-        members=[submodule.submodule_path for submodule in member.submodules],
-        half_made=half_made,
-    )
-    return Look(work, half_made, gone=False, unregistered=False)
+    elif standing.head or not half_made:
+        look.work = _work.look(
+            member.repository,
+            member.path,
+            branch_to_delete=branch_to_delete,
+            held=held,
+            disposable=params["disposable"],
+            members=[submodule.within for submodule in member.submodules if _is_linked(submodule)],
+            half_made=half_made,
+        )
+    return look
 
 
-def _refuse_losses(found: t.Sequence[tuple[Member, Look]], *, force: bool) -> None:
-    lost = [(member, look.work) for member, look in found if look.work and not look.half_made]
-    nested = [f"{member.path}/{folder}" for member, work in lost for folder in work.nested]
+def _look_at_leftover(member: Member, params: Params) -> Look | None:
+    """Look at a folder that lies where a worktree would."""
+    if member.inside or not os.path.lexists(member.path):
+        return None
+    _refuse_escape(member.repository, member.path)
+    if not os.path.isdir(member.path):
+        raise UserError(f"repository {member.name}: {member.path} is not a folder", hint=f"move it away: {member.path}")
+    work = _work.look_at_leftover(member.path, params["disposable"])
+    if work.files and not params["force"]:
+        raise UserError(
+            f"repository {member.name}: {member.path} has files, but git does not know it as a worktree, so it is "
+            f"unknown what would be lost: {', '.join(work.files[: _work.AT_MOST_SHOWN])}",
+            hint="look at it, then add -e force=true: the files are then saved first",
+        )
+    return Look(member, work)
+
+
+def _is_linked(submodule: Member) -> bool:
+    try:
+        return bool(submodule.repository.admin_in(submodule.path))
+    except EnvironmentFailure:
+        return False
+
+
+def _can_be_pushed(look: Look) -> bool:
+    standing = look.standing
+    return bool(look.tip and standing and not standing.gone and standing.lock != MAKING)
+
+
+def _refuse_losses(looks: t.Sequence[Look], *, force: bool) -> None:
+    nested = [os.path.normpath(os.path.join(look.member.path, folder)) for look in looks for folder in look.work.nested]
     if nested:
         raise UserError(
             f"repositories of their own lie in the worktree, and no commit can save them: {', '.join(nested)}",
             hint="move them elsewhere first",
         )
+    # What lies where a killed run of ours left off is saved without a question: nobody was told it was ready.
+    lost = [look for look in looks if look.work and not (look.standing and look.standing.lock == MAKING)]
     if not lost or force:
         return
-    lines = [f"{member.name} ({member.path})\n    " + "\n    ".join(work.lines()) for member, work in lost]
+    lines = [f"{look.member.name} ({look.member.path})\n    " + "\n    ".join(look.work.lines()) for look in lost]
     raise UserError(
         "work would be lost, so nothing was removed:\n  " + "\n  ".join(lines),
         hint="commit and push it, or add -e force=true: it is then saved under refs/worktrees-saved first",
-        files={member.name: work.files for member, work in lost},
-        commits={member.name: work.commits for member, work in lost},
+        files={look.member.name: look.work.files for look in lost},
+        commits={look.member.name: look.work.commits for look in lost},
     )
 
 
-def _push_order(found: t.Sequence[tuple[Member, Look]]) -> list[tuple[Member, Look]]:
+def _planned(looks: t.Sequence[Look], params: Params) -> list[str]:
+    to_push = _push_order(looks) if params["push"] else []
+    actions = [f"push {look.member.branch} of {look.member.name} to {params['remote']}" for look in to_push]
+    for look in looks:
+        member = look.member
+        if look.work:
+            actions.append(f"save the work in {member.path} under {_work.SAVED}/{_task(params['owner'])}")
+        actions.append(f"remove worktree {member.path}")
+        if params["delete_branch"] and look.tip:
+            actions.append(f"delete branch {member.branch} of {member.name}")
+    return actions
+
+
+def _push_order(looks: t.Sequence[Look]) -> list[Look]:
     """Repositories in the order given, then submodules."""
-    return sorted((pair for pair in found if not pair[1].gone), key=lambda pair: pair[0].inside is not None)
+    return sorted(filter(_can_be_pushed, looks), key=lambda look: look.member.inside is not None)
 
 
-def _push(found: t.Sequence[tuple[Member, Look]], remote: str, result: Result) -> dict[str, str]:
-    """Push each branch; what failed, by name, with the reason."""
-    failed = {}
-    for member, _look in _push_order(found):
-        refspec = f"refs/heads/{member.branch}:refs/heads/{member.branch}"
-        done = _git.git(_place(member.repository), "push", "--porcelain", remote, refspec)
+def _push(looks: t.Sequence[Look], remote: str, pushed: list[dict[str, str]]) -> list[tuple[Member, WorktreesError]]:
+    """Push each branch; returns what failed."""
+    failed: list[tuple[Member, WorktreesError]] = []
+    for member in (look.member for look in _push_order(looks)):
+        ref = f"refs/heads/{member.branch}"
+        done = member.repository.git(
+            "push", "--porcelain", "--no-recurse-submodules", remote, f"{ref}:{ref}", worktree=member.path, hooks=True
+        )
         if done.ok:
-            result["pushed"].append({"name": member.name, "branch": member.branch, "remote": remote})
+            pushed.append({"name": member.name, "branch": member.branch, "remote": remote})
         else:
-            failed[member.name] = done.failure(f"pushing {member.branch} to {remote}").message
+            by_hand = f"git -C {member.path} push {remote} {member.branch}"
+            doing = f"pushing {member.branch} to {remote}, so the worktree stays"
+            failed.append((member, done.failure(doing, hint=f"mend it and run this again, or push by hand: {by_hand}")))
     return failed
 
 
-def _remove(group: t.Sequence[tuple[Member, Look]], params: Params) -> list[dict[str, str]]:
-    """Remove a repository's worktree and those of its submodules; returns what was saved."""
-    saved = []
-    for member, look in group:
-        if (look.work.files or look.work.commits) and not look.gone:
-            with member.repository.locked():
-                ref = _work.save(
-                    member.repository,
-                    member.path,
-                    look.work,
-                    name=_saved_name(params["owner"]),
-                    branch=member.branch,
-                )
-            back = f"git -C {member.repository.path} switch -c NEW-BRANCH {ref}"
-            saved.append({"name": member.name, "ref": ref, "restore": back})
-    trash = []
-    for member, look in group:
-        with member.repository.locked():
-            if os.path.lexists(member.path):
-                trash.append(_set_aside(member))
-            if not look.unregistered:
-                _forget(member)
-            if params["delete_branch"]:
-                _delete_branch(member, force=params["force"])
-            if member.inside is None:
-                with contextlib.suppress(OSError):
-                    os.rmdir(os.path.dirname(member.path))
-                _clear_exclude(member.repository)
-    _discard(trash, group[0][0].repository)
+def _remove(looks: t.Sequence[Look], params: Params) -> list[dict[str, str]]:
+    """Remove a worktree and those of its submodules; returns what was saved."""
+    saved = [one for look in looks for one in _save_look(look, params["owner"])]
+    for look in looks:
+        member = look.member
+        if os.path.lexists(member.path):
+            member.repository.throw_away(member.path)
+        if look.standing:
+            if params["delete_branch"] and look.tip:
+                _delete_branch(member, look.tip)
+            _forget(member)
     return saved
 
 
-def _saved_name(owner: str) -> str:
-    """An owner is a workspace and a task: ``bautista/fix-login``."""
-    return owner.partition("/")[2] or owner
+def _save_look(look: Look, owner: str) -> list[dict[str, str]]:
+    """Save the work; its branch, where that goes and is not what is checked out, by a ref of its own."""
+    head = look.standing.head if look.standing else None
+    saved = _save(look.member, look.work, head, owner)
+    if look.work.commits and look.tip and look.tip != head:
+        ref = _work.keep(look.member.repository, look.tip, _task(owner))
+        restore = f"git -C {look.member.repository.path} branch {look.member.branch} {ref}"
+        saved.append({"name": look.member.name, "ref": ref, "restore": restore})
+    return saved
 
 
-def _set_aside(member: Member) -> str:
-    """Move a worktree's folder out of sight at once; it is deleted later."""
-    name = secrets.token_hex(8)
-    for place in (os.path.join(member.repository.common, TRASH), os.path.dirname(member.path)):
-        target = os.path.join(place, name if os.path.basename(place) == TRASH else f".{TRASH}-{name}")
-        try:
-            os.makedirs(place, exist_ok=True)
-            os.rename(member.path, target)
-        except OSError as error:
-            reason = error.strerror
-        else:
-            return target
-    raise EnvironmentFailure(f"cannot move the worktree {member.path} aside: {reason}")
+def _save(member: Member, work: _work.Work, head: str | None, owner: str) -> list[dict[str, str]]:
+    saved = _work.save(member.repository, member.path, work, head=head, name=_task(owner))
+    return [{"name": member.name, **dataclasses.asdict(saved)}] if saved else []
+
+
+def _task(owner: str) -> str:
+    """The task in a mark of ownership such as ``bautista/fix-login@5f3a09c1``, or the mark as it is."""
+    return task_of(owner)[2] or owner
 
 
 def _forget(member: Member) -> None:
-    """Let git forget a worktree whose folder is away."""
-    if member.listed() is None:
-        return
-    _git.must(
-        _place(member.repository),
-        "worktree",
-        "remove",
-        "--force",
-        "--force",
-        member.path,
-        doing=f"repository {member.name}: forgetting the worktree {member.path}",
-    )
+    """Let git forget a worktree whose folder is away: in one step, so that none is ever half-known to git."""
+    admin = member.repository.admin_of(member.path)
+    if admin:
+        member.repository.throw_away(admin)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(admin))
 
 
-def _delete_branch(member: Member, *, force: bool) -> None:
-    """Delete a branch only if it still is what was looked at, and nothing is lost with it."""
-    repository, ref = member.repository, f"refs/heads/{member.branch}"
-    tip = repository.commit(ref)
-    if tip is None:
-        return
-    unique = repository.unique_commits([tip], but=member.branch)
-    if unique and not force:
-        raise UserError(f"branch {member.branch} of {member.name} got new commits, so it stays: {', '.join(unique)}")
-    _git.must(repository.common, "update-ref", "-d", ref, tip, doing=f"deleting branch {member.branch} of {member.name}")
-    _git.git(repository.common, "config", "--remove-section", f"branch.{member.branch}")
+def _delete_branch(member: Member, tip: str) -> None:
+    """Delete a branch if it still is what was looked at."""
+    repository, doing = member.repository, f"deleting branch {member.branch} of {member.name}"
+    repository.must("update-ref", "-d", f"refs/heads/{member.branch}", tip, doing=doing)
+    repository.git("config", "--remove-section", f"branch.{member.branch}")
 
 
-def _clear_exclude(repository: Repository) -> None:
-    """Take our block out of info/exclude with the last worktree of ours."""
-    if not any(Manifest.in_admin("", admin).exists for admin in repository.admins()):
-        _exclude.clear(repository.common)
+def _tidy(tops: t.Iterable[Member]) -> None:
+    """Remove the last traces, those of killed runs too: empty folders, lines that hid them, and what lies aside."""
+    trash: dict[str, list[str]] = {}
+    for member in (one for top in tops for one in top.everyone):
+        common = member.repository.common
+        if not os.path.isdir(common):
+            continue
+        trash.setdefault(common, _trash_in(os.path.join(common, TRASH), ""))
+        if not member.inside and not os.path.lexists(member.path):
+            parent = os.path.dirname(member.path)
+            trash[common] += _trash_in(parent, f".{TRASH}-")
+            with contextlib.suppress(OSError):
+                while True:
+                    os.rmdir(parent)
+                    parent = os.path.dirname(parent) if member.exclusion else ""
+            if member.exclusion:
+                _exclude.remove(common, member.exclusion)
+    for member in (one for top in tops for one in top.everyone):
+        repository = member.repository
+        if not any(Manifest.in_admin("", admin).exists for admin in repository.admins()):
+            _exclude.clear(repository.common)
+    for folders in trash.values():
+        _discard(folders)
 
 
-def _discard(trash: list[str], repository: Repository) -> None:
-    """Delete what was set aside, now and by killed runs before, in the background: nobody waits for it."""
-    folder = os.path.join(repository.common, TRASH)
+def _trash_in(folder: str, prefix: str) -> list[str]:
     with contextlib.suppress(OSError):
-        trash = list(dict.fromkeys([*trash, *(os.path.join(folder, entry) for entry in os.listdir(folder))]))
-    if trash:
-        script = 'rm -rf -- "$@"; rmdir -- "$0" 2>/dev/null'
+        return [entry.path for entry in os.scandir(folder) if entry.name.startswith(prefix)]
+    return []
+
+
+def _discard(folders: t.Sequence[str]) -> None:
+    """Delete in the background: nobody waits for it."""
+    script = """
+        for one do
+            rm -rf -- "$one" || { chmod -R u+rwX -- "$one" && rm -rf -- "$one"; }
+            rmdir -- "${one%/*}"
+        done
+    """
+    if folders:
         subprocess.Popen(
-            ["/bin/sh", "-c", script, folder, *trash],
+            ["/bin/sh", "-c", script, "sh", *folders],
+            cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -707,56 +868,67 @@ def _discard(trash: list[str], repository: Repository) -> None:
         )
 
 
-# --- sets -------------------------------------------------------------------------------------------------------
+# --- errors of sets ---------------------------------------------------------------------------------------------
 
 
-def _gather(look: t.Callable[[t.Any], T], items: t.Sequence[t.Any], doing: str) -> list[T]:
-    """Look at every item and tell all refusals at once."""
-    results, errors = _map(look, items)
-    if errors:
-        raise _all_of(list(errors.values()), doing)
-    return [results[number] for number in range(len(items))]
+@contextlib.contextmanager
+def _collected(errors: list[WorktreesError]) -> t.Iterator[None]:
+    """Go on after an expected error, which is told with the others."""
+    try:
+        yield
+    except WorktreesError as error:
+        errors.append(error)
 
 
-def _all_of(errors: t.Sequence[WorktreesError], doing: str) -> WorktreesError:
-    """Several errors told as one."""
-    first = errors[0]
-    if len(errors) == 1:
-        return first
-    kind = UserError if all(isinstance(error, UserError) for error in errors) else EnvironmentFailure
-    return kind(f"{doing}:\n  " + "\n  ".join(error.message for error in errors), hint=first.hint, **first.details)
-
-
-def _each(act: t.Callable[[t.Any], t.Any], items: t.Sequence[t.Any], what: str, name: t.Callable[[t.Any], str]) -> None:
-    """Act on every item; where some are done and some are not, say which."""
-    results, errors = _map(act, items)
+def _tell_all(errors: t.Sequence[WorktreesError], doing: str) -> None:
+    """Raise what went wrong, all of it as one."""
     if not errors:
         return
-    if not results:
-        raise _all_of(list(errors.values()), f"{what} failed")
-    first = next(iter(errors.values()))
-    done = ", ".join(name(items[number]) for number in sorted(results))
-    failed = "\n  ".join(f"{name(items[number])}: {error.message}" for number, error in sorted(errors.items()))
+    first, messages = errors[0], list(dict.fromkeys(error.message for error in errors))
+    if len(messages) == 1:
+        raise first
+    kind = UserError if all(isinstance(error, UserError) for error in errors) else EnvironmentFailure
+    raise kind(f"{doing}:\n  " + "\n  ".join(messages), hint=first.hint, **first.details)
+
+
+def _tell_partial(
+    doing: str, members: t.Sequence[Member], outcomes: t.Sequence[t.Any], *, changed: bool, **details: t.Any
+) -> None:
+    """Raise what went wrong; where some members are done and some are not, say which."""
+    pairs = list(zip((member.name for member in members), outcomes, strict=True))
+    failed = [(name, outcome) for name, outcome in pairs if isinstance(outcome, WorktreesError)]
+    done = [name for name, outcome in pairs if not isinstance(outcome, WorktreesError)]
+    if not failed:
+        return
+    if not done:
+        _tell_all([error for _name, error in failed], f"{doing} failed")
     raise PartialFailure(
-        f"{what} failed for {len(errors)} of {len(items)} (done: {done}):\n  {failed}",
-        hint=first.hint or "mend it and run the same command again: it goes on where it stopped",
-        changed=bool(results),
-        done=[name(items[number]) for number in sorted(results)],
-        failed_members=[name(items[number]) for number in sorted(errors)],
+        f"{doing} failed for {len(failed)} of {len(pairs)} (done: {', '.join(done)}):\n  "
+        + "\n  ".join(f"{name}: {error.message}" for name, error in failed),
+        hint=failed[0][1].hint or "mend it and run the same command again: it goes on where it stopped",
+        changed=changed,
+        done=done,
+        failed_members=[name for name, _error in failed],
+        **details,
     )
 
 
 def _map(
-    act: t.Callable[[t.Any], T], items: t.Sequence[t.Any]
-) -> tuple[dict[int, T], dict[int, WorktreesError]]:
-    """Results and expected errors, by the item's number; two repositories at a time."""
-    results: dict[int, T] = {}
-    errors: dict[int, WorktreesError] = {}
+    act: t.Callable[[t.Any], T], items: t.Sequence[t.Any], key: t.Callable[[t.Any], str]
+) -> list[T | WorktreesError]:
+    """What came of each item, or its expected error; those with one key in turn, and two keys at a time."""
+    outcomes: list[t.Any] = [None] * len(items)
+    groups: dict[str, list[int]] = {}
+    for number, item in enumerate(items):
+        groups.setdefault(key(item), []).append(number)
+
+    def run(numbers: list[int]) -> None:
+        for number in numbers:
+            try:
+                outcomes[number] = act(items[number])
+            except WorktreesError as error:
+                outcomes[number] = error
+
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(act, item) for item in items]
-    for number, future in enumerate(futures):
-        try:
-            results[number] = future.result()
-        except WorktreesError as error:
-            errors[number] = error
-    return results, errors
+        list(pool.map(run, groups.values()))
+    return outcomes

@@ -18,12 +18,12 @@ import os
 import sys
 import typing as t
 
-from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._door import Operation, answer
+from ..module_utils._errors import UserError
 from ..module_utils._holder import holder_of
 
 
@@ -43,12 +43,13 @@ class Door(ActionBase):
             # This worker's parent is the run itself: who is at work on a task is known by that process.
             run = holder_of(os.getppid(), getpass.getuser())
             self._task.args.setdefault("holder", dataclasses.asdict(run))
+        checked = ArgumentSpecValidator(self.argument_spec).validate(self._task.args)
+        if checked.error_messages:
+            hint = f"what it takes: ansible-doc {self._task.action}"
+            return UserError("; ".join(checked.error_messages), hint=hint).as_result()
         if not self._is_in_process(task_vars):
             result = self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)
             return t.cast("dict[str, t.Any]", result)
-        checked = ArgumentSpecValidator(self.argument_spec).validate(self._task.args)
-        if checked.error_messages:
-            raise AnsibleActionFail("; ".join(checked.error_messages))
         params = checked.validated_parameters
         result = answer(
             type(self).operation,

@@ -1,0 +1,22 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's door of pg_cluster.
+
+Private to this collection: may change without notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from ..module_utils._clusters import ARGUMENT_SPEC, operation
+from ..plugin_utils._door import Door
+
+with contextlib.suppress(ImportError):
+    import psycopg2  # noqa: F401 - slow, so once in Ansible's main process instead of in every fork
+
+
+class ActionModule(Door):
+    operation = staticmethod(operation)
+    argument_spec = ARGUMENT_SPEC

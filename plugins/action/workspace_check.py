@@ -1,0 +1,88 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import collections.abc as c
+import pathlib
+import typing as t
+
+from ansible.errors import AnsibleError
+from ansible.module_utils.common.yaml import yaml_load
+from ansible.plugins.action import ActionBase
+
+from ..module_utils._door import answer
+from ..module_utils._errors import UserError
+from ..module_utils._options import NotYet, faults, meant, strays
+from ..module_utils._workspace import worktree_set
+
+ROLES = pathlib.Path(__file__).parents[2] / "roles"
+
+
+class ActionModule(ActionBase):
+    """Refuse variables that are not as the roles of this collection document them."""
+
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        return answer(lambda params, check: self._operation(params), variables, check=True, diff=False)
+
+    def _operation(self, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        options: dict[str, t.Any] = {}
+        documented: dict[str, str] = {}
+        for role in sorted(ROLES.iterdir()):
+            with (role / "meta" / "argument_specs.yml").open("rb") as file:
+                entries = yaml_load(file)["argument_specs"]
+            options |= entries.get("main", {}).get("options", {})
+            documented |= {name: role.name for entry in entries.values() for name in entry.get("options", {})}
+        missing = [name for name, about in options.items() if about.get("required") and variables.get(name) is None]
+        if missing:
+            raise UserError(
+                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not given",
+                hint="give the workspace's file and a task: -e @workspace.yml -e task=fix-login",
+            )
+        found = {name: list(faults({name: about}, variables, self._resolve)) for name, about in options.items()}
+        wrong = [line for lines in found.values() for line in lines]
+        if wrong:
+            first = next(name for name, lines in found.items() if lines)
+            raise UserError(
+                wrong[0] if len(wrong) == 1 else "the workspace is not as it has to be:\n  " + "\n  ".join(wrong),
+                hint=f"ansible-doc -t role parallel.worktrees.{documented[first]}",
+            )
+        self._check_names(variables)
+        families = tuple(f"{role}_" for role in set(documented.values()))
+        return {
+            "changed": False,
+            "actions": [],
+            "warnings": strays(documented, (name for name in variables if name.startswith(families))),
+        }
+
+    def _check_names(self, variables: dict[str, t.Any]) -> None:
+        """Refuse what names a repository that the workspace does not have."""
+        try:
+            entries = self._resolve(variables["worktrees_repos"])
+            names = [self._resolve(one["name"] if isinstance(one, c.Mapping) else one) for one in entries]
+            files = self._resolve(variables.get("env_files") or [])
+            wanted = [self._resolve(file["repo"]) for file in files]
+        except NotYet:
+            return
+        worktree_set(names, root="/", selection=self._resolve(variables.get("repos")), folder="", branch="")
+        for place, name in enumerate(wanted):
+            if name not in names:
+                raise UserError(
+                    f"env_files[{place}].repo is {name!r}, which worktrees_repos does not have{meant(name, names)}",
+                    hint=f"choose from: {', '.join(names)}",
+                )
+
+    def _resolve(self, value: t.Any) -> t.Any:
+        """What a template stands for; sets stay as they are, since values in them may have to wait for a task's facts."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._templar.template(value)
+        except AnsibleError as error:
+            raise NotYet from error

@@ -1,0 +1,187 @@
+#!/usr/bin/python
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: env_file
+short_description: Write the env files and generated files of a task
+version_added: 1.0.0
+author:
+  - parallel.worktrees contributors (@parallel-worktrees)
+description:
+  - Takes the env file of the main working tree, places the task's values in it and leaves all else as it is, or
+    writes a file whose whole content is given.
+  - Values are written such that bash, docker compose, python-dotenv and Node's dotenv read them alike. A value of which
+    that cannot be said is refused.
+  - All files are checked before the first is written. What somebody else put in the place of O(files[].content) is
+    refused, unless git has it. What somebody edited in an env file since stays, apart from the values.
+  - The password of the task's database is not given as a value. C(PARALLEL_WORKTREES_DATABASE_PASSWORD) stands for it
+    everywhere, and this module puts what O(password_file) has in its place. So it is in no result, diff or log.
+  - What is written is noted in git's folder for the worktree, so that its removal can tell it from work, and kept out
+    of git through C(info/exclude) where git neither has nor ignores it.
+extends_documentation_fragment:
+  - parallel.worktrees.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  worktrees:
+    description:
+      - The worktrees that files may go to.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - What O(files[].repo) calls it.
+        type: str
+        required: true
+      path:
+        description:
+          - Folder of the worktree.
+        type: path
+        required: true
+      source:
+        description:
+          - The folder that sources start from, mostly the repository's main working tree.
+        type: path
+        required: true
+  files:
+    description:
+      - The files. One whose O(files[].repo) is none of O(worktrees) is passed over.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      repo:
+        description:
+          - Name of one of O(worktrees).
+        type: str
+        required: true
+      path:
+        description:
+          - The file to write, from the folder of the worktree. A path that leads out of it, as text or through a
+            symbolic link, is refused, and so is a file that is itself a symbolic link.
+        type: str
+        required: true
+      source:
+        description:
+          - The env file to start from, absolute or from the worktree's O(worktrees[].source). It has to be UTF-8. It
+            defaults to the same path.
+          - Mutually exclusive with O(files[].content).
+        type: str
+      values:
+        description:
+          - The values by key. Each occurrence of a key gets its value; keys that the file does not have follow at its
+            end.
+          - A text or a number is written as it is, a boolean as V(true) or V(false), nothing as the empty text. A
+            list or a dictionary is refused.
+          - Mutually exclusive with O(files[].content).
+        type: dict
+        default: {}
+      content:
+        description:
+          - The whole text of the file, in place of a source and values.
+        type: str
+      mode:
+        description:
+          - Permissions of the file, in octal, such as V('0640').
+          - It defaults to V('0600') where the database's password is in it, else to those of the source, or V('0644')
+            with O(files[].content).
+        type: str
+  password_file:
+    description:
+      - The file that keeps the password of the task's database.
+    type: path
+notes:
+  - In diffs, the value of a key that sounds like a secret (C(PASSWORD), C(TOKEN) and so on) and the password in a URL
+    are masked. O(files) as it was given appears with C(-vvv), so set C(no_log) on the task if it has secrets of your
+    own.
+seealso:
+  - module: parallel.worktrees.worktree_files
+"""
+
+EXAMPLES = r"""
+- name: The env file of the main working tree, with the task's own values
+  parallel.worktrees.env_file:
+    worktrees:
+      - name: backend
+        path: "{{ workspace_root }}/backend/.worktrees/fix-login"
+        source: "{{ workspace_root }}/backend"
+    files:
+      - repo: backend
+        path: .env
+        values:
+          DB_PORT: 15433
+          DEBUG: true
+          DATABASE_URL: postgresql://postgres:PARALLEL_WORKTREES_DATABASE_PASSWORD@127.0.0.1:15433/postgres
+    password_file: "{{ workspace_root }}/secrets/database"
+
+- name: A file of which the task writes all
+  parallel.worktrees.env_file:
+    worktrees:
+      - name: backend
+        path: "{{ workspace_root }}/backend/.worktrees/fix-login"
+        source: "{{ workspace_root }}/backend"
+    files:
+      - repo: backend
+        path: .ports.env
+        content: |
+          BACKEND_PORT=9101
+          FRONTEND_PORT=9201
+"""
+
+RETURN = r"""
+actions:
+  description: What was written, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - write /srv/shop/backend/.worktrees/fix-login/.env
+files:
+  description: The files that were asked for, whether or not they had to be written.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - /srv/shop/backend/.worktrees/fix-login/.env
+failure:
+  description:
+    - V(user) for a path that leads out of the worktree, a place where something is that this collection did not
+      write, or a key, value or mode that cannot be written.
+    - V(environment) for a source that is missing, unreadable or not UTF-8, or a password file that may not be read.
+  returned: failure
+  type: str
+  sample: environment
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: "make it in the main tree: /srv/shop/backend/.env"
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._door import answer
+from ..module_utils._env_files import ARGUMENT_SPEC, operation
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    result = answer(operation, module.params, check=module.check_mode, diff=module._diff)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,353 @@
+#!/usr/bin/python
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: git_worktree
+short_description: Make or remove the git worktrees of a task
+version_added: 1.0.0
+author:
+  - parallel.worktrees contributors (@parallel-worktrees)
+description:
+  - Makes or removes one worktree in each of several repositories, and in submodules of these.
+  - All are looked at before the first is touched, and every refusal is told at once. If one fails all the same, the
+    others are done, the result says which (V(partial)), and the same call run again goes on where this one stopped.
+  - Every worktree is marked with its owner, in git's own folder for it. One that has another owner, or none, is neither
+    used nor removed.
+  - No work is lost. Uncommitted, untracked and ignored files, unpushed commits and operations under way (a rebase, say)
+    keep a worktree from being removed, and O(force=true) saves them first.
+  - Calls that run at once for the same repository wait for each other.
+  - A folder inside the repository is added to its C(info/exclude), and taken out of it when the worktree goes.
+extends_documentation_fragment:
+  - parallel.worktrees.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  worktrees:
+    description:
+      - The worktrees.
+      - Two at the same place, or with one branch of one repository, are refused.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - What to call the repository in results and messages.
+        type: str
+        required: true
+      repo:
+        description:
+          - The main working tree of the repository. A bare repository and a folder inside of one are refused.
+        type: path
+        required: true
+      path:
+        description:
+          - Folder of the worktree, absolute or from O(worktrees[].repo).
+          - A folder that has files and is no worktree is refused. So is a symbolic link, and a relative path that one
+            leads out of the repository.
+        type: str
+        required: true
+      branch:
+        description:
+          - The branch to check out, made where it is missing. One that is checked out elsewhere is refused.
+          - A worktree that is there already keeps the branch it is on.
+        type: str
+        required: true
+      base:
+        description:
+          - Where a new branch starts. A branch, then one of C(origin), then any other revision, is looked for; what
+            only C(origin) has is fetched.
+          - It defaults to the commit that O(worktrees[].repo) is at.
+        type: str
+      submodules:
+        description:
+          - Paths of submodules that get a worktree and a branch of their own, within the worktree. The branch starts at
+            the commit that the worktree names.
+          - A submodule that the main working tree has not fetched yet is fetched.
+        type: list
+        elements: str
+        default: []
+      existing_branch:
+        description:
+          - Whether to check out a branch that exists, or to refuse it.
+        type: str
+        choices:
+          - use
+          - refuse
+        default: use
+  owner:
+    description:
+      - To whom the worktrees belong, as in V(shop/fix-login), the workspace and the task.
+    type: str
+    required: true
+  state:
+    description:
+      - With V(present), the worktrees are there.
+      - With V(absent), they are not. One that is away already is fine. Their branches stay, see O(delete_branch). A
+        folder is moved aside at once and deleted in the background.
+    type: str
+    choices:
+      - present
+      - absent
+    default: present
+  force:
+    description:
+      - Remove a worktree even if work would be lost, it is locked, or git does not know it. Files and commits are saved
+        first, under C(refs/worktrees-saved/), see RV(saved).
+      - A worktree of another owner is refused all the same. So is one with a repository of its own in it, since no
+        commit can hold that.
+    type: bool
+    default: false
+  delete_branch:
+    description:
+      - With O(state=absent), delete the branches too. Commits that are on no other branch or remote then count as work.
+    type: bool
+    default: false
+  push:
+    description:
+      - With O(state=absent), push each branch before anything is removed, first of the repositories in the order given,
+        then of the submodules. A worktree whose push fails stays.
+    type: bool
+    default: false
+  remote:
+    description:
+      - Where to push to.
+    type: str
+    default: origin
+  disposable:
+    description:
+      - Names of files and folders that are never work where git ignores them, as shell patterns.
+    type: list
+    elements: str
+    default:
+      - node_modules
+      - __pycache__
+      - "*.pyc"
+      - .venv
+      - .pytest_cache
+      - .mypy_cache
+      - .ruff_cache
+      - .hypothesis
+      - .tox
+      - .gradle
+      - .next
+      - .turbo
+requirements:
+  - git >= 2.36
+seealso:
+  - module: parallel.worktrees.worktree_files
+  - module: ansible.builtin.git
+"""
+
+EXAMPLES = r"""
+- name: A worktree of each repository, on a branch of the task
+  parallel.worktrees.git_worktree:
+    owner: shop/fix-login
+    worktrees:
+      - name: backend
+        repo: "{{ workspace_root }}/backend"
+        path: .worktrees/fix-login
+        branch: fix-login
+        base: main
+      - name: app
+        repo: "{{ workspace_root }}/app"
+        path: .worktrees/fix-login
+        branch: fix-login
+  register: made
+
+- name: See what a removal would lose, without removing anything
+  parallel.worktrees.git_worktree:
+    owner: shop/fix-login
+    worktrees:
+      - name: backend
+        repo: "{{ workspace_root }}/backend"
+        path: .worktrees/fix-login
+        branch: fix-login
+    state: absent
+  check_mode: true
+  register: verdict
+  failed_when: verdict.failure | default('user') != 'user'
+
+- name: Push and remove them, and save what was not committed
+  parallel.worktrees.git_worktree:
+    owner: shop/fix-login
+    worktrees:
+      - name: backend
+        repo: "{{ workspace_root }}/backend"
+        path: .worktrees/fix-login
+        branch: fix-login
+      - name: app
+        repo: "{{ workspace_root }}/app"
+        path: .worktrees/fix-login
+        branch: fix-login
+    state: absent
+    push: true
+    force: true
+    delete_branch: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - make worktree /srv/shop/backend/.worktrees/fix-login on branch fix-login
+worktrees:
+  description: The worktrees, in the order given.
+  returned: success and O(state=present)
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: What the repository is called.
+      type: str
+      sample: backend
+    repo:
+      description: Its main working tree.
+      type: str
+      sample: /srv/shop/backend
+    path:
+      description: The worktree's folder, absolute.
+      type: str
+      sample: /srv/shop/backend/.worktrees/fix-login
+    branch:
+      description: The branch it is on.
+      type: str
+      sample: fix-login
+    commit:
+      description:
+        - The commit it is at or, in check mode, would be at. V(none) where only a fetch could tell.
+      type: str
+      sample: 5f2c1d9b0e6a4c8d7f3b2a1908e7d6c5b4a39281
+    submodules:
+      description: Paths of the submodules that have a worktree of their own in it.
+      type: list
+      elements: str
+      sample: []
+saved:
+  description:
+    - The work that was saved before a worktree was removed, or before one that a killed run had begun was completed.
+      Empty in check mode.
+  returned: success, and when some failed
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Of which repository.
+      type: str
+      sample: backend
+    ref:
+      description: The ref that keeps it.
+      type: str
+      sample: refs/worktrees-saved/fix-login/20260101T120000Z
+    restore:
+      description: The command that brings it back.
+      type: str
+      sample: git -C /srv/shop/backend worktree add --detach /srv/again refs/worktrees-saved/fix-login/20260101T120000Z
+pushed:
+  description: What was pushed; empty in check mode.
+  returned: with O(state=absent), on success and when some failed
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Of which repository.
+      type: str
+      sample: backend
+    branch:
+      description: Which branch.
+      type: str
+      sample: fix-login
+    remote:
+      description: Where to.
+      type: str
+      sample: origin
+files:
+  description: The files that would be lost, by name of the repository.
+  returned: when a removal is refused because work would be lost
+  type: dict
+  sample:
+    backend:
+      - src/login.py
+commits:
+  description: The commits that would be lost, by name of the repository.
+  returned: when a removal is refused because work would be lost
+  type: dict
+  sample:
+    backend:
+      - 5f2c1d9 Mend the login
+done:
+  description: The repositories that were done.
+  returned: when some failed
+  type: list
+  elements: str
+  sample:
+    - backend
+failed_members:
+  description: The repositories that were not, and the submodules whose push failed.
+  returned: when some failed
+  type: list
+  elements: str
+  sample:
+    - app
+failed_pushes:
+  description: The repositories and submodules whose push failed.
+  returned: when some failed with O(state=absent)
+  type: list
+  elements: str
+  sample:
+    - app
+command:
+  description: The program that failed, with its arguments.
+  returned: when git failed in a single repository
+  type: list
+  elements: str
+  sample: [git, -C, /srv/shop/backend, fetch]
+code:
+  description: What it ended with; negative for the signal that ended it.
+  returned: when git failed in a single repository
+  type: int
+  sample: 128
+failure:
+  description:
+    - V(user) for what is refused, before anything is touched. That is a wrong path, branch or base, a place or a branch
+      that is taken, a worktree of somebody else, or work that would be lost.
+    - V(environment) if git or the file system did not do its part, or cannot tell what would be lost.
+    - V(partial) if some repositories are done and at least one is not.
+  returned: failure
+  type: str
+  sample: user
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: "commit and push it, or add -e force=true: it is then saved under refs/worktrees-saved first"
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._door import answer
+from ..module_utils._worktrees import ARGUMENT_SPEC, operation
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    result = answer(operation, module.params, check=module.check_mode, diff=module._diff)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

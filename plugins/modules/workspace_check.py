@@ -1,0 +1,56 @@
+#!/usr/bin/python
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: workspace_check
+short_description: Refuse variables that are not as the roles document them
+version_added: 1.0.0
+author:
+  - parallel.worktrees contributors (@parallel-worktrees)
+description:
+  - Holds the variables of a workspace against the argument specs of this collection's roles, all at once, before anything
+    is made for any task. Types, choices, what is required, and the names of nested options are looked at.
+  - A name of a repository that the workspace does not have is refused too.
+  - A variable that looks like a misspelt one of the roles draws a warning.
+  - A value that follows from C(task_facts) cannot be told yet. It passes, and is looked at by the module that takes it. The
+    values of nested options beside it are looked at all the same.
+extends_documentation_fragment:
+  - parallel.worktrees.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: There is nothing that it changes.
+  idempotent:
+    support: full
+options: {}
+notes:
+  - It takes the place of the validation that Ansible does for each role and host, which cannot be done before the facts of
+    a task are there.
+seealso:
+  - module: ansible.builtin.validate_argument_spec
+"""
+
+EXAMPLES = r"""
+- name: Refuse a workspace that is not as it has to be
+  parallel.worktrees.workspace_check:
+"""
+
+RETURN = r"""
+failure:
+  description: Always V(user).
+  returned: failure
+  type: str
+  sample: user
+hint:
+  description: The command or change that helps. It ends RV(msg) too.
+  returned: failure
+  type: str
+  sample: "what there is: ansible-doc -t role parallel.worktrees.worktrees"
+"""
+# An action plugin does all of it; there is nothing to send to a host.
