@@ -54,12 +54,7 @@ class ActionModule(ActionBase):
                 hint=f"ansible-doc -t role parallel.worktrees.{documented[first]}",
             )
         self._check_names(variables)
-        families = tuple(f"{role}_" for role in set(documented.values()))
-        return {
-            "changed": False,
-            "actions": [],
-            "warnings": strays(documented, (name for name in variables if name.startswith(families))),
-        }
+        return {"changed": False, "warnings": strays(documented, variables)}
 
     def _check_names(self, variables: dict[str, t.Any]) -> None:
         """Refuse what names a repository that the workspace does not have."""

@@ -226,6 +226,8 @@ def _present(params: Params, cluster: Cluster, *, check: bool) -> Result:
     if found is not None:
         _check_can_become(params, cluster, found, account)
     running = found is not None and cluster.status() is not None
+    if not running and not check:
+        cluster.stop()  # what a crash left at work, or a killed run just before its server could tell
     wished = _wished(params, cluster, account, found)
     restart = found is not None and running and found.server != wished.server
     start = restart or not running
@@ -512,11 +514,10 @@ class Cluster:
         return lines[7].strip() if len(lines) > 7 else ""
 
     def start(self, record: Record, until: float) -> None:
-        """Start the server and see it take its port.
+        """Start the server, where none is at work, and see it take its port.
 
         :arg until: by when, on the monotonic clock.
         """
-        self.stop()
         # Nobody is at work here, so these are of a server that crashed; its number may be another process' by now.
         for stale in (self._pid_file, *glob.glob(os.path.join(record.socket_directory, ".s.PGSQL.*"))):
             with contextlib.suppress(FileNotFoundError):

@@ -55,7 +55,7 @@ _URL_PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):([^@/\s]+)@")
 def operation(params: Params, *, check: bool) -> Result:
     """Write the files that differ, all checked before the first is written."""
     worktrees = {worktree["name"]: worktree for worktree in params["worktrees"]}
-    known = _known_secrets(params["password_file"])
+    known = _known_secrets(params["password_file"], check=check)
     # A file of a repository that this task did not take is not asked for.
     wanted = [
         _Wanted.of(worktrees[given["repo"]], given, known) for given in params["files"] if given["repo"] in worktrees
@@ -85,14 +85,16 @@ def operation(params: Params, *, check: bool) -> Result:
     }
 
 
-def _known_secrets(password_file: str | None) -> dict[str, str]:
+def _known_secrets(password_file: str | None, *, check: bool) -> dict[str, str]:
     if password_file is None:
         return {}
     try:
         return {_secrets.DATABASE_PASSWORD: _secrets.read(password_file)}
-    except FileNotFoundError:
-        # Check mode, before the database is made: the placeholder stays, as nothing is written.
-        return {}
+    except FileNotFoundError as error:
+        if check:
+            return {}  # before the database is made; the placeholder stays, as nothing is written
+        hint = "run provision again: it makes what is missing"
+        raise EnvironmentFailure(f"the password file {password_file} is not there", hint=hint) from error
 
 
 @dataclasses.dataclass

@@ -19,7 +19,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "command": {"type": "str", "required": True},
     "folder": {"type": "path", "required": True},
     "variables": {"type": "dict", "default": {}},
-    "password_file": {"type": "path"},
+    "password_file": {"type": "path", "no_log": False},
     "title": {"type": "str"},
 }
 
@@ -57,8 +57,17 @@ def operation(params: Params, *, check: bool) -> Result:
 
 
 def known_secrets(password_file: str | None) -> dict[str, str]:
-    """The secrets of a task, by their placeholders."""
-    return {} if password_file is None else {_secrets.DATABASE_PASSWORD: _secrets.read(password_file)}
+    """The secrets of a task, by their placeholders.
+
+    :raises EnvironmentFailure: the file is not there, or cannot be read.
+    """
+    if password_file is None:
+        return {}
+    try:
+        return {_secrets.DATABASE_PASSWORD: _secrets.read(password_file)}
+    except FileNotFoundError as error:
+        hint = "run provision again: it makes what is missing"
+        raise EnvironmentFailure(f"the password file {password_file} is not there", hint=hint) from error
 
 
 def variables(given: t.Mapping[str, t.Any], password_file: str | None) -> dict[str, str]:

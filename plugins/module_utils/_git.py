@@ -55,8 +55,11 @@ def git(
     """
     # A file system monitor is a program too, and one that is wrong would hide work.
     options = ("-c", "core.fsmonitor=false", *(() if hooks else ("-c", "core.hooksPath=/dev/null")))
-    argv = ("git", "-C", folder, *options, *arguments)
-    return _commands.run(argv, env={**_ENVIRONMENT, **(env or {})}, stdin=stdin, keep=keep)
+    done = _commands.run(
+        ("git", "-C", folder, *options, *arguments), env={**_ENVIRONMENT, **(env or {})}, stdin=stdin, keep=keep
+    )
+    # What is told of it is what a person would type.
+    return dataclasses.replace(done, argv=("git", "-C", folder, *arguments))
 
 
 def must(folder: str, *arguments: str, doing: str, hint: str | None = None, **options: t.Any) -> str:
@@ -146,9 +149,11 @@ class Repository:
     def git(self, *arguments: str, worktree: str | None = None, **options: t.Any) -> Completed:
         """Run git on this repository, or on one of its worktrees, and never on another that lies around it."""
         options.setdefault("keep", () if self._lock is None else (self._lock,))
-        if worktree is None:
-            return git(self.common, f"--git-dir={self.common}", *arguments, **options)
-        return git(worktree, f"--git-dir={self.admin_in(worktree)}", f"--work-tree={worktree}", *arguments, **options)
+        place = {"GIT_DIR": self.common}
+        if worktree is not None:
+            place = {"GIT_DIR": self.admin_in(worktree), "GIT_WORK_TREE": worktree}
+        options["env"] = {**place, **options.get("env", {})}
+        return git(worktree or self.common, *arguments, **options)
 
     def must(self, *arguments: str, doing: str, hint: str | None = None, **options: t.Any) -> str:
         """The same where it has to succeed; returns what git printed."""
@@ -226,8 +231,8 @@ class Repository:
 
     def fetch(self, *refspecs: str) -> Completed:
         """Fetch from origin. The lock is not kept by it: a credential helper that stays would hold it on."""
-        quiet = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "submodule.recurse=false")
-        return self.git(*quiet, "fetch", "--quiet", "--no-tags", "origin", *refspecs, keep=())
+        quietly = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance")
+        return self.git("fetch", *quietly, "origin", *refspecs, keep=())
 
     def admins(self) -> list[str]:
         """The folders in which git keeps what is private to each linked worktree."""

@@ -47,7 +47,7 @@ def strays(documented: c.Collection[str], given: t.Iterable[str]) -> list[str]:
     return [
         f"{name}: nothing reads it{close}"
         for name in sorted(set(given) - set(documented))
-        if "__" not in name and (close := meant(name, documented, cutoff=0.85))
+        if "_" in name and "__" not in name and (close := meant(name, documented, cutoff=0.85))
     ]
 
 

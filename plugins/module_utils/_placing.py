@@ -25,7 +25,7 @@ def inside(worktree: str, path: str) -> str:
     place = os.path.normpath(os.path.join(worktree, path))
     if os.path.isabs(path) or os.path.relpath(place, worktree).split("/")[0] == "..":
         raise UserError(f"the path {path!r} leads out of the worktree {worktree}", hint="name a path within it")
-    folder = os.path.dirname(place)
+    folder = os.path.dirname(place) if os.path.normpath(worktree) != place else place
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     top, real = os.path.realpath(worktree), os.path.realpath(folder)

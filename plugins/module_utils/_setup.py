@@ -12,7 +12,7 @@ import hashlib
 import os
 import typing as t
 
-from . import _commands, _exec, _files, _git
+from . import _commands, _exec, _files, _git, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure
 from ._manifest import Manifest
@@ -50,12 +50,15 @@ def operation(params: Params, *, check: bool) -> Result:
     for worktree in params["worktrees"]:
         manifest = Manifest.of(worktree["path"])
         ran = manifest.ran if manifest else []
-        to_run += [(worktree, given) for given in worktree["setup"] if _key(given) not in ran]
+        for given in worktree["setup"]:
+            inside(worktree["path"], given["folder"])
+            if _key(given) not in ran:
+                to_run.append((worktree, given))
     actions = [f"run '{given['command']}' in {worktree['name']}" for worktree, given in to_run]
     if not check:
         variables = _exec.variables(params["variables"], params["password_file"])
         for worktree, given in to_run:
-            _run(worktree, given, variables)
+            _run(worktree, given, variables, _exec.known_secrets(params["password_file"]))
     return {
         "changed": bool(to_run),
         "actions": actions,
@@ -67,21 +70,25 @@ def _key(given: Params) -> str:
     return hashlib.sha256(f"{given['folder']}\0{given['command']}".encode()).hexdigest()[:16]
 
 
-def _run(worktree: Params, given: Params, variables: t.Mapping[str, str]) -> None:
+def _run(
+    worktree: Params, given: Params, variables: t.Mapping[str, str], known: t.Mapping[str, str]
+) -> None:
     folder = inside(worktree["path"], given["folder"])
     # The command is a line of the workspace's own file, so a shell is what its author expects.
     done = _commands.run(("/bin/sh", "-c", given["command"]), cwd=folder, env=variables)
+    output = _secrets.mask(done.stdout + done.stderr, known)
+    hint = "mend it and run provision again: it goes on here"
     admin = _git.admin_folder(worktree["path"])
-    log = None
     if admin:
-        os.makedirs(os.path.join(admin, LOGS), exist_ok=True)
         log = os.path.join(admin, LOGS, _key(given) + ".log")
-        _files.write(log, f"$ {given['command']}\n{done.stdout}{done.stderr}".encode("utf-8", "replace"), mode=0o600)
+        os.makedirs(os.path.dirname(log), exist_ok=True)
+        _files.write(log, f"$ {given['command']}\n{output}".encode("utf-8", "replace"), mode=0o600)
+        hint += f"; all of its output: {log}"
     if not done.ok:
-        words = _commands.last_words(done.stdout + done.stderr)
         raise EnvironmentFailure(
-            f"repository {worktree['name']}: the set-up command '{given['command']}' ended with {done.code}:\n{words}",
-            hint=f"mend it and run provision again: it goes on here; all of its output: {log}",
+            f"repository {worktree['name']}: the set-up command '{given['command']}' ended with {done.code}:\n"
+            + _commands.last_words(output),
+            hint=hint,
         )
     manifest = Manifest.of(worktree["path"])
     if manifest:

@@ -17,7 +17,7 @@ import subprocess
 import time
 import typing as t
 
-from . import _exclude, _files, _git, _work
+from . import _commands, _exclude, _files, _git, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, TRASH, Listed, Repository
@@ -538,7 +538,11 @@ def _provide(submodule: Member, commit: str) -> None:
         done = repository.fetch(*refspecs)
         if repository.commit(commit):
             return
-    raise done.failure(f"submodule {submodule.name}: nobody has its commit {commit}")
+    reason = "" if done.ok else f": {_commands.last_words(done.stderr)}"
+    raise EnvironmentFailure(
+        f"submodule {submodule.name}: nobody has its commit {commit}{reason}",
+        hint="push it from where it was made: git push origin HEAD",
+    )
 
 
 def _clone(submodule: Member) -> None:

@@ -27,6 +27,14 @@ from ..module_utils._errors import UserError
 from ..module_utils._holder import holder_of
 
 
+def _user() -> str:
+    """The name of this user, or the number where it has none (in a container)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 class Door(ActionBase):
     """Base of the action plugins; a subclass names its operation and argument spec."""
 
@@ -41,7 +49,7 @@ class Door(ActionBase):
         task_vars = task_vars or {}
         if "holder" in self.argument_spec:
             # This worker's parent is the run itself: who is at work on a task is known by that process.
-            run = holder_of(os.getppid(), getpass.getuser())
+            run = holder_of(os.getppid(), _user())
             self._task.args.setdefault("holder", dataclasses.asdict(run))
         checked = ArgumentSpecValidator(self.argument_spec).validate(self._task.args)
         if checked.error_messages:

@@ -1,0 +1,249 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The house in order: what no checker of Ansible sees, read from the files themselves."""
+
+from __future__ import annotations
+
+import ast
+import collections.abc as c
+import functools
+import graphlib
+import importlib
+import pathlib
+import re
+import types
+import typing as t
+
+import pytest
+import yaml
+from ansible.module_utils.basic import PASSWORD_MATCH
+
+from ansible_collections.parallel.worktrees.plugins.plugin_utils._door import Door
+
+HOUSE = pathlib.Path(__file__).resolve().parents[2]
+COLLECTION = "parallel.worktrees."
+PLUGINS = HOUSE / "plugins"
+PROMISES = {"check_mode", "diff_mode", "idempotent"}
+TYPES_OF_A_DOOR = {"Operation", "Params", "Result"}
+
+
+def _python(kind: str) -> dict[str, pathlib.Path]:
+    return {path.stem: path for path in sorted((PLUGINS / kind).glob("*.py")) if path.stem != "__init__"}
+
+
+def _imported(kind: str, name: str) -> types.ModuleType:
+    return importlib.import_module(f"ansible_collections.{COLLECTION}plugins.{kind}.{name}")
+
+
+def _text(path: pathlib.Path, name: str) -> t.Any:
+    """One of the documents that a plugin keeps in a variable of this name."""
+    for statement in ast.parse(path.read_bytes()).body:
+        if isinstance(statement, ast.Assign) and any(ast.unparse(target) == name for target in statement.targets):
+            return yaml.safe_load(ast.literal_eval(statement.value))
+    return None
+
+
+def _yaml(path: pathlib.Path) -> t.Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _walk(node: t.Any) -> c.Iterator[dict[str, t.Any]]:
+    """Every dictionary of a document, at whatever depth: plays, blocks and tasks alike."""
+    if isinstance(node, dict):
+        yield node
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _walk(inner)
+
+
+MODULES = _python("modules")
+ACTIONS = _python("action")
+IDEAS = _python("module_utils")
+ROLES = {path.name: path for path in sorted((HOUSE / "roles").iterdir()) if path.is_dir()}
+DOORS = [name for name in MODULES if name in ACTIONS and issubclass(_imported("action", name).ActionModule, Door)]
+TASK_FILES = sorted(
+    path
+    for pattern in ("playbooks/**/*.yml", "roles/*/tasks/*.yml", "roles/*/handlers/*.yml", "molecule/**/*.yml")
+    for path in HOUSE.glob(pattern)
+)
+
+module = functools.partial(pytest.mark.parametrize, "name")
+role = functools.partial(pytest.mark.parametrize, "name", ROLES)
+
+
+# --- modules and their doors ----------------------------------------------------------------------------------------
+
+
+def test_a_module_and_its_action_stand_together() -> None:
+    assert sorted(MODULES) == sorted(ACTIONS)
+
+
+@module(MODULES)
+def test_both_doors_lead_to_one_room(name: str) -> None:
+    there, here = _imported("modules", name), _imported("action", name).ActionModule
+    if name not in DOORS:
+        assert not hasattr(there, "main"), "its action does all of it, so nothing is sent to a host"
+        return
+    assert here.operation is there.operation
+    assert here.argument_spec is there.ARGUMENT_SPEC
+
+
+def test_the_action_group_has_every_module() -> None:
+    assert _yaml(HOUSE / "meta" / "runtime.yml")["action_groups"] == {"worktrees": sorted(MODULES)}
+
+
+@module(MODULES)
+def test_a_module_says_what_it_promises(name: str) -> None:
+    about = _text(MODULES[name], "DOCUMENTATION")
+    assert about["module"] == name
+    assert set(about["attributes"]) >= PROMISES
+    assert COLLECTION + "attributes" in about["extends_documentation_fragment"]
+
+
+@module(DOORS)
+def test_a_module_says_what_it_returns(name: str) -> None:
+    assert set(_text(MODULES[name], "RETURN") or ()) >= {"actions", "failure", "hint"}
+
+
+@module(DOORS)
+def test_the_documentation_tells_the_spec(name: str) -> None:
+    told = _text(MODULES[name], "DOCUMENTATION")["options"]
+    assert _plain(told, "suboptions") == _plain(_imported("modules", name).ARGUMENT_SPEC, "options")
+
+
+def _plain(options: dict[str, t.Any], inner: str) -> dict[str, t.Any]:
+    """Options as both documentation and spec have them."""
+    return {
+        name: {
+            "type": about.get("type", "str"),
+            "elements": about.get("elements"),
+            "required": about.get("required", False),
+            "default": about.get("default"),
+            "choices": about.get("choices"),
+            "options": _plain(about.get(inner) or {}, inner),
+        }
+        for name, about in options.items()
+    }
+
+
+@module(DOORS)
+def test_an_option_that_sounds_like_a_password_says_whether_it_is_one(name: str) -> None:
+    """Ansible warns at each call where ``no_log`` is left open."""
+    spec = _imported("modules", name).ARGUMENT_SPEC
+    assert [option for option in spec if PASSWORD_MATCH.search(option) and "no_log" not in spec[option]] == []
+
+
+def test_everything_says_since_when_it_is_there() -> None:
+    silent = [
+        str(path.relative_to(HOUSE))
+        for path in sorted(PLUGINS.glob("*/*.py"))
+        if (about := _text(path, "DOCUMENTATION")) and "version_added" not in about
+    ]
+    for path in sorted(HOUSE.glob("roles/*/meta/argument_specs.yml")):
+        entries = _yaml(path)["argument_specs"]
+        silent += [f"{path.relative_to(HOUSE)}: {name}" for name in entries if "version_added" not in entries[name]]
+    assert silent == []
+
+
+# --- roles and playbooks --------------------------------------------------------------------------------------------
+
+
+@role()
+def test_a_roles_defaults_are_those_it_documents(name: str) -> None:
+    path = ROLES[name] / "defaults" / "main.yml"
+    defaults = (_yaml(path) or {}) if path.exists() else {}
+    documented: set[str] = set()
+    for entry in _yaml(ROLES[name] / "meta" / "argument_specs.yml")["argument_specs"].values():
+        options = entry.get("options") or {}
+        assert {option: options[option].get("default") for option in options} == {
+            option: defaults.get(option) for option in options
+        }
+        assert {option for option in options if options[option].get("required")}.isdisjoint(defaults)
+        documented |= set(options)
+    assert set(defaults) <= documented
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: str(path.relative_to(HOUSE)))
+def test_tasks_use_what_there_is(path: pathlib.Path) -> None:
+    for task in _walk(_yaml(path)):
+        _check_task(task)
+
+
+@module(MODULES)
+def test_examples_use_what_there_is(name: str) -> None:
+    examples = _text(MODULES[name], "EXAMPLES")
+    assert any(COLLECTION + name in task for task in examples or ()), "an example is due"
+    for task in _walk(examples):
+        _check_task(task)
+
+
+def _check_task(task: dict[str, t.Any]) -> None:
+    for key, given in task.items():
+        if key.startswith(COLLECTION):
+            about = _text(MODULES[key.removeprefix(COLLECTION)], "DOCUMENTATION")
+            _check_options(given or {}, about["options"], key)
+        elif re.fullmatch(r"(ansible\.builtin\.)?(import|include)_role", key) and given["name"].startswith(COLLECTION):
+            place = ROLES[given["name"].removeprefix(COLLECTION)]
+            assert (place / "tasks" / f"{given.get('tasks_from', 'main')}.yml").exists(), given
+        elif re.fullmatch(r"(ansible\.builtin\.)?import_playbook", key) and given.startswith(COLLECTION):
+            assert (HOUSE / "playbooks" / f"{given.removeprefix(COLLECTION)}.yml").exists(), given
+
+
+def _check_options(given: dict[str, t.Any], options: dict[str, t.Any], where: str) -> None:
+    assert set(given) <= set(options), where
+    assert {name for name, about in options.items() if about.get("required")} <= set(given), where
+    for name, value in given.items():
+        if "suboptions" in options[name]:
+            for inner in value if isinstance(value, list) else [value]:
+                if isinstance(inner, dict):
+                    _check_options(inner, options[name]["suboptions"], f"{where}.{name}")
+
+
+# --- imports --------------------------------------------------------------------------------------------------------
+
+
+def _imports(path: pathlib.Path) -> c.Iterator[tuple[str, set[str]]]:
+    """What a file imports, wherever in it: the module with its leading dots, and the names taken from it."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, set()) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or ""), {alias.name for alias in node.names}
+
+
+def _ideas_in(path: pathlib.Path) -> set[str]:
+    """The ideas that an idea imports, as ``from . import _x`` or ``from ._x import y``."""
+    found = set()
+    for source, names in _imports(path):
+        if source == ".":
+            found |= names
+        elif source.startswith("."):
+            found.add(source.removeprefix("."))
+    return found
+
+
+@module(IDEAS)
+def test_an_idea_knows_neither_ansible_nor_a_door(name: str) -> None:
+    assert name.startswith("_"), "private by its name"
+    about = ast.get_docstring(ast.parse(IDEAS[name].read_bytes()))
+    assert "\n\nPrivate to this collection: may change without notice." in (about or "")
+    for source, names in _imports(IDEAS[name]):
+        assert source.partition(".")[0] not in ("ansible", "ansible_collections"), source
+        assert not source.startswith(".."), source
+        assert not (source == "." and "_door" in names), "only the types of a door"
+        assert source != "._door" or names <= TYPES_OF_A_DOOR, names
+
+
+def test_imports_run_one_way() -> None:
+    assert _ideas_in(IDEAS["_errors"]) == set()
+    assert _ideas_in(IDEAS["_door"]) == {"_errors"}
+    graph = {name: _ideas_in(path) for name, path in IDEAS.items()}
+    assert {idea for ideas in graph.values() for idea in ideas} <= set(IDEAS)
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@module(MODULES)
+def test_a_module_brings_only_what_travels_with_it(name: str) -> None:
+    """What a module imports is sent to the host: the ideas, and Ansible's own basics."""
+    for source, _names in _imports(MODULES[name]):
+        assert source == "__future__" or source.startswith(("ansible.module_utils.", "..module_utils.")), source
