@@ -128,13 +128,15 @@ def indent(text: str) -> str:
 
 def is_in(task: Task, *sections: str) -> bool:
     """Whether the task lies in such a section of a block that has a rescue section."""
-    child, block = task, task._parent
+    # A block lists an imported role by its blocks, which lie below the import on the way up: hence all that was passed.
+    passed, block = {task._uuid}, task._parent
     while block:
         if getattr(block, "rescue", None):
             members = (member for section in sections for member in getattr(block, section))
-            if any(member._uuid == child._uuid for member in members):
+            if any(member._uuid in passed for member in members):
                 return True
-        child, block = block, block._parent
+        passed.add(block._uuid)
+        block = block._parent
     return False
 
 

@@ -20,6 +20,7 @@ NAME_LENGTH = 100
 SLUG_LENGTH = 40
 LABEL_LENGTH = 63
 MOST_TASKS = 999
+NAMING = "git's rules for names: git help check-ref-format"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +77,14 @@ def expand(task: str, count: int | None = None) -> list[str]:
     if count is None:
         return list(dict.fromkeys(names))
     if len(names) > 1:
-        raise UserError(f"count={count} goes with one name, and task={task} has {len(names)}")
+        raise UserError(
+            f"count={count} goes with one name, and task={task} has {len(names)}",
+            hint="leave count out, or name one: -e task=agent -e count=30",
+        )
     if not 1 <= count <= MOST_TASKS:
-        raise UserError(f"count={count} is not within 1 and {MOST_TASKS}")
+        raise UserError(
+            f"count={count} is not within 1 and {MOST_TASKS}", hint="-e task=agent -e count=30 means agent-1 to agent-30"
+        )
     return [f"{names[0]}-{number}" for number in range(1, count + 1)]
 
 
@@ -103,7 +109,7 @@ def check_task(name: str, pattern: str = DEFAULT_PATTERN) -> None:
         )
     fault = ref_fault(name)
     if fault:
-        raise UserError(f"the task name {shown} cannot be used: {fault}")
+        raise UserError(f"the task name {shown} cannot be used: {fault}", hint=NAMING)
 
 
 def check_branch(branch: str) -> None:
@@ -113,7 +119,7 @@ def check_branch(branch: str) -> None:
     """
     fault = ref_fault(branch)
     if fault:
-        raise UserError(f"the branch name {branch!r} cannot be used: {fault}")
+        raise UserError(f"the branch name {branch!r} cannot be used: {fault}", hint=NAMING)
 
 
 def ref_fault(name: str) -> str | None:

@@ -107,7 +107,7 @@ def operation(params: Params, *, check: bool) -> Result:
     return {
         "changed": bool(actions),
         "tasks": [
-            {**record.facts(), "is_new": before[name] is None}
+            {**record.facts(), "former_state": former.state if (former := before[name]) else None}
             for name, record in after.items()
             if record is not None
         ],

@@ -30,7 +30,7 @@ def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: 
     state = "would be ready" if check else "ready"
     if was_ready:
         state = "ready, registered before"
-    rows = [(repo, path) for repo, path in facts["worktrees"].items()]
+    rows = list(facts["worktrees"].items())
     rows.append(("branch", facts["branch"]))
     if facts["slot"] is not None:
         ports = ", ".join(f"{port} {number}" for port, number in facts["ports"].items())
@@ -56,8 +56,8 @@ def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
     removed = facts.get("removed") or {}
     rows = [("saved", f"{one['name']}: {one['ref']}\n{one['restore']}") for one in removed.get("saved") or []]
     rows += [("pushed", f"{one['name']}: {one['branch']} to {one['remote']}") for one in removed.get("pushed") or []]
-    if removed.get("branch_kept"):
-        rows.append(("branch", f"{facts['branch']} stays (delete_branch=true deletes it as well)"))
+    if removed and not any(action.startswith("delete branch") for action in removed.get("actions") or []):
+        rows.append(("branch", f"{facts['branch']} stays"))
     return f"{facts['name']}: {'would be ' if check else ''}given back\n" + _aligned(rows)
 
 
@@ -67,7 +67,7 @@ def nothing_to_give_back(names: t.Mapping[str, str]) -> str:
 
 
 def _aligned(rows: t.Sequence[tuple[str, str]]) -> str:
-    width = max((len(label) for label, _ in rows), default=0)
+    width = max((len(label) for label, _text in rows), default=0)
     indent = "\n" + " " * (width + 4)
     return "".join(f"  {label.ljust(width)}  {text.replace(chr(10), indent)}\n" for label, text in rows)
 

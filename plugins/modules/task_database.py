@@ -12,7 +12,12 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Give a task its PostgreSQL, whatever the back end.
+  - Gives a task a PostgreSQL of its own, or takes it back, through the back end that O(backend) names.
+  - The parameters and the facts are the same for each back end. What only one of them takes is in the option of its
+    name.
+  - It is done when the database answers a query at its address with the task's own password, see O(wait).
+  - A database that belongs to someone else is neither used nor removed.
+  - The password is generated where O(password_file) does not exist, and appears in no result, log or argument.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -24,108 +29,304 @@ attributes:
     support: full
 options:
   backend:
-    description: See the collection.
+    description:
+      - With V(embedded), a server of the task's own that needs neither Docker nor root, see
+        M(parallel.worktrees.pg_cluster).
+      - With V(container), one in a Docker container of the task's own, see M(parallel.worktrees.pg_container).
+      - With V(none), there is no database, and nothing is done. RV(database) has all of its keys then, each V(none).
     type: str
+    choices:
+      - none
+      - container
+      - embedded
     required: true
-    choices: ['none', 'container', 'embedded']
   name:
-    description: See the collection.
+    description:
+      - Name of the container or the cluster, unique on the machine. Letters, digits, C(_), C(.) and C(-) are allowed.
     type: str
     required: true
   owner:
-    description: See the collection.
+    description:
+      - To whom the database belongs, as in V(shop/fix-login@9dda1566), the workspace, the task and the registry.
+      - A database of this name with another owner is refused.
     type: str
     required: true
   state:
-    description: See the collection.
+    description:
+      - With V(present), the database is there and its server runs. One that was stopped is started with its data.
+      - With V(absent), neither the server, its data nor its O(password_file) are there. What other tasks share, such as
+        an image, stays.
     type: str
-    default: 'present'
-    choices: ['present', 'absent']
+    choices:
+      - present
+      - absent
+    default: present
   wait:
-    description: See the collection.
+    description:
+      - Whether to wait until the database answers.
+      - With V(false) the server is only started. Its database cannot be used before a call that waits, since that sets
+        the password.
     type: bool
-    default: True
+    default: true
   timeout:
-    description: See the collection.
+    description:
+      - How many seconds the server may take to start and to answer.
     type: float
-    default: 120.0
+    default: 120
   address:
-    description: See the collection.
+    description:
+      - The address of this machine on which the database is reached. With O(backend=embedded) it is a loopback address.
     type: str
-    default: '127.0.0.1'
+    default: 127.0.0.1
   port:
-    description: See the collection.
+    description:
+      - The port on which it is reached.
+      - Required with O(state=present), unless O(backend=none).
     type: int
   user:
-    description: See the collection.
+    description:
+      - Name of the superuser.
     type: str
-    default: 'postgres'
+    default: postgres
   database:
-    description: See the collection.
+    description:
+      - Name of the database. It defaults to O(user).
     type: str
   password_file:
-    description: See the collection.
+    description:
+      - The file that keeps the password of O(user), of mode 0600.
+      - It defaults to C(parallel-worktrees/secrets/OWNER/database) in E(XDG_STATE_HOME) or, without that, in
+        C(~/.local/state), where C(OWNER) stands for O(owner).
     type: path
   settings:
-    description: See the collection.
+    description:
+      - Settings of the server, added to ones that give up durability for speed. These suit a database that can be
+        thrown away; a crash of the machine may lose it.
+      - With O(backend=container), everybody who may list processes can read them.
     type: dict
     default: {}
   container:
-    description: See the collection.
+    description:
+      - What only O(backend=container) takes.
     type: dict
     suboptions:
       image:
-        description: See the collection.
+        description:
+          - The image to run. It takes the variables of the official C(postgres) image.
+          - Required with O(backend=container) and O(state=present).
         type: str
       pull:
-        description: See the collection.
+        description:
+          - Whether to pull an image that Docker does not have.
         type: str
-        default: 'missing'
-        choices: ['missing', 'never']
+        choices:
+          - missing
+          - never
+        default: missing
       memory:
-        description: See the collection.
+        description:
+          - How much memory the container may use, such as V(512m). There is no limit where it is not given.
         type: str
       shm_size:
-        description: See the collection.
+        description:
+          - Size of the container's shared memory.
         type: str
-        default: '256m'
+        default: 256m
       prepared:
-        description: See the collection.
+        description:
+          - Whether to start from an image that went through its first start once before.
+          - Give V(false) for an image that keeps its data elsewhere than C(PGDATA) says, or for a first start that must
+            happen anew for each container.
         type: bool
-        default: True
+        default: true
       environment:
-        description: See the collection.
+        description:
+          - Variables for the image's first start, such as C(POSTGRES_INITDB_ARGS).
+          - Everybody who may use Docker can read them.
         type: dict
         default: {}
       docker_host:
-        description: See the collection.
+        description:
+          - URL of the Docker daemon, which runs on the machine of this task. It defaults to the environment variable
+            E(DOCKER_HOST), or Docker's usual socket.
         type: str
   embedded:
-    description: See the collection.
+    description:
+      - What only O(backend=embedded) takes.
     type: dict
     suboptions:
       directory:
-        description: See the collection.
+        description:
+          - Where clusters lie. It has to be on a local file system.
+          - It defaults to C(parallel-worktrees/clusters) in E(XDG_STATE_HOME), or in C(~/.local/state) where that is
+            not set; for root to C(/var/lib/parallel-worktrees/clusters).
         type: path
       bin_directory:
-        description: See the collection.
+        description:
+          - The folder of C(postgres), C(initdb) and C(pg_controldata). Where it is not given, they are looked for as
+            O(parallel.worktrees.pg_cluster#module:bin_directory) says.
         type: path
       system_user:
-        description: See the collection.
+        description:
+          - For root only, because PostgreSQL refuses to run as root. The account that the server runs as and that the
+            data belong to. It is not created.
         type: str
-        default: 'postgres'
+        default: postgres
+requirements:
+  - psycopg2 (Python), unless O(backend=none)
+  - docker >= 5.0 (Python), for O(backend=container)
+  - PostgreSQL 12 or newer on Linux, for O(backend=embedded)
+seealso:
+  - module: parallel.worktrees.pg_cluster
+  - module: parallel.worktrees.pg_container
+  - module: parallel.worktrees.task_record
 """
 
 EXAMPLES = r"""
+- name: Give the task its database, with neither Docker nor root
+  parallel.worktrees.task_database:
+    backend: embedded
+    name: shop_fix_login
+    owner: shop/fix-login
+    port: 15433
+    database: shop
+  register: made
+
+- name: The same in a container
+  parallel.worktrees.task_database:
+    backend: container
+    name: shop_fix_login
+    owner: shop/fix-login
+    port: 15433
+    database: shop
+    container:
+      image: postgres:17
+      memory: 512m
+
+- name: Start it, and come back for it when the worktrees are there
+  parallel.worktrees.task_database:
+    backend: embedded
+    name: shop_fix_login
+    owner: shop/fix-login
+    port: 15433
+    wait: false
+
+- name: Take it back
+  parallel.worktrees.task_database:
+    backend: embedded
+    name: shop_fix_login
+    owner: shop/fix-login
+    state: absent
 """
 
 RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - create cluster shop_fix_login of PostgreSQL 17.2 in /srv/clusters/shop_fix_login
+    - start cluster shop_fix_login on port 15433 of 127.0.0.1
+    - give user postgres the password and database shop
+database:
+  description: How to reach the database, with a placeholder in the place of the password.
+  returned: success and O(state=present), or O(backend=none)
+  type: dict
+  contains:
+    backend:
+      description: The back end.
+      type: str
+      sample: embedded
+    container:
+      description: Name of the container.
+      returned: O(backend=container)
+      type: str
+      sample: shop_fix_login
+    cluster:
+      description: Name of the cluster.
+      returned: O(backend=embedded)
+      type: str
+      sample: shop_fix_login
+    host:
+      description: Address of the server.
+      type: str
+      sample: 127.0.0.1
+    port:
+      description: Port of the server.
+      type: int
+      sample: 15433
+    user:
+      description: Name of the superuser.
+      type: str
+      sample: postgres
+    name:
+      description: Name of the database.
+      type: str
+      sample: shop
+    password:
+      description: What stands for the password in values that other modules of this collection write.
+      type: str
+      sample: PARALLEL_WORKTREES_DATABASE_PASSWORD
+    password_file:
+      description: The file that has the password.
+      type: str
+      sample: /home/alice/.local/state/parallel-worktrees/secrets/shop/fix-login/database
+    url:
+      description: All of it as a URL.
+      type: str
+      sample: postgresql://postgres:PARALLEL_WORKTREES_DATABASE_PASSWORD@127.0.0.1:15433/shop
+container:
+  description: The container, as RV(parallel.worktrees.pg_container#module:container) tells it.
+  returned: success, with O(state=present) and O(backend=container)
+  type: dict
+cluster:
+  description: The cluster, as RV(parallel.worktrees.pg_cluster#module:cluster) tells it.
+  returned: success, with O(state=present) and O(backend=embedded)
+  type: dict
+plan:
+  description:
+    - What finds the database again, for C(database) in the option O(parallel.worktrees.task_record#module:plan). Empty
+      with O(backend=none).
+  returned: success
+  type: dict
+  contains:
+    backend:
+      description: The back end.
+      type: str
+      sample: embedded
+    name:
+      description: Name of the container or the cluster.
+      type: str
+      sample: shop_fix_login
+    container:
+      description: The option O(container), with its defaults.
+      returned: O(backend=container)
+      type: dict
+    embedded:
+      description: The option O(embedded), with its defaults.
+      returned: O(backend=embedded)
+      type: dict
+failure:
+  description:
+    - V(user) if what was asked cannot be done as asked, for example because the database is another owner's, was made
+      with other parameters, or has no port.
+    - V(environment) if Docker, an image, PostgreSQL or the machine did not do its part, for example because the port is
+      taken or the server ended; the message then has its last words.
+  returned: failure
+  type: str
+  sample: environment
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: "see which: ss -ltnp 'sport = :15433'"
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._door import answer
 from ..module_utils._databases import ARGUMENT_SPEC, operation
+from ..module_utils._door import answer
 
 
 def main() -> None:

@@ -12,41 +12,116 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Run a command in a task's worktree.
+  - Runs a line of shell in a folder, with the environment of a task, and returns what it prints.
+  - The password of the task's database is put into the command's environment only. Results and messages have a mask in
+    its place.
+  - The command has nothing on its standard input, and no limit of time.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
   check_mode:
-    support: full
+    support: partial
+    details: The command is not run, so a failure of its own cannot be foreseen, nor one for want of O(password_file).
   diff_mode:
-    support: full
+    support: none
+    details: What a command changes cannot be told.
   idempotent:
-    support: full
+    support: none
+    details: The command is run at each call, and each call counts as a change.
 options:
   command:
-    description: See the collection.
+    description:
+      - A line for C(/bin/sh).
     type: str
     required: true
   folder:
-    description: See the collection.
+    description:
+      - The folder to run it in, such as the task's worktree.
     type: path
     required: true
   variables:
-    description: See the collection.
+    description:
+      - Environment variables of the command, beside the inherited ones and C(LC_ALL=C), which one of them may replace.
+      - Where a value has the placeholder of the password, as has
+        RV(parallel.worktrees.task_database#module:database.url), the command gets the password. V(none) is an empty
+        text.
     type: dict
     default: {}
   password_file:
-    description: See the collection.
+    description:
+      - The file that has the password. Without it, placeholders stay as they are.
     type: path
   title:
-    description: See the collection.
+    description:
+      - What RV(summary) begins with, such as the task's name, so that the output of several tasks can be told apart.
     type: str
+notes:
+  - The shell runs O(command) as it is. A value from elsewhere needs the filter P(ansible.builtin.quote#filter).
+seealso:
+  - module: parallel.worktrees.task_database
+  - module: ansible.builtin.shell
 """
 
 EXAMPLES = r"""
+- name: Run the tests of a task
+  parallel.worktrees.task_exec:
+    command: pytest -q
+    folder: "{{ task_facts.worktrees.backend }}"
+    variables:
+      DATABASE_URL: "{{ task_facts.database.url }}"
+    password_file: "{{ task_facts.database.password_file }}"
+    title: "{{ task_facts.name }}"
+
+- name: See what git says
+  parallel.worktrees.task_exec:
+    command: git status --short
+    folder: /srv/shop/backend/.worktrees/fix-login
+  register: seen
 """
 
 RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - run 'pytest -q' in /srv/shop/backend/.worktrees/fix-login
+code:
+  description: What the command ended with; negative for the signal that ended it.
+  returned: when the command was run
+  type: int
+  sample: 0
+stdout:
+  description: What it printed on standard output, the password masked. Empty in check mode.
+  returned: success, and when the command was run
+  type: str
+  sample: |
+    12 passed in 0.34s
+stderr:
+  description: What it printed on standard error, the password masked. Empty in check mode.
+  returned: success, and when the command was run
+  type: str
+  sample: ""
+summary:
+  description: What to tell a person, RV(stdout) and then RV(stderr) under the O(title).
+  returned: success, but not in check mode
+  type: str
+  sample: |
+    fix-login:
+    12 passed in 0.34s
+failure:
+  description:
+    - V(user) if the command ended with another code than 0. The message has its last 20 lines.
+    - V(environment) if O(folder) or O(password_file) is not there, or cannot be used.
+  returned: failure
+  type: str
+  sample: user
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: "run provision again: it makes what is missing"
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -12,64 +12,282 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Tell how every task stands.
+  - Tells of each task what the registry says, what is really there, and where the two disagree (RV(tasks[].drift)).
+  - Tells what carries a mark of this project's ownership and belongs to no task (RV(orphans)).
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
   check_mode:
     support: full
   diff_mode:
-    support: full
+    support: none
+    details: There is nothing that it changes.
   idempotent:
     support: full
 options:
   registry:
-    description: See the collection.
+    description:
+      - The registry's file. One that is not there has no tasks.
+      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME) or, without that, in
+        C(~/.local/state).
     type: path
   workspace:
-    description: See the collection.
+    description:
+      - The workspace to tell of. It defaults to all that the registry knows.
     type: str
   task:
-    description: See the collection.
+    description:
+      - Name of a task, or several names with commas. It defaults to all.
+      - A task that has no record is refused. Orphans are not looked for where it is given.
     type: str
   repos:
-    description: See the collection.
+    description:
+      - The repositories to look for left worktrees in. One that is no repository is passed over.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: See the collection.
+        description:
+          - What to call the repository.
         type: str
         required: true
       repo:
-        description: See the collection.
+        description:
+          - Its main working tree.
         type: path
         required: true
   backend:
-    description: See the collection.
+    description:
+      - The back end to look for left databases in, V(container) or V(embedded), beside those that tasks are registered
+        with.
     type: str
   docker_host:
-    description: See the collection.
+    description:
+      - With O(backend=container), the URL of the Docker daemon to ask. It defaults to E(DOCKER_HOST), or Docker's usual
+        socket.
+      - Where it does not answer, the databases of its tasks count as missing.
     type: str
   directory:
-    description: See the collection.
+    description:
+      - With O(backend=embedded), where clusters lie. It defaults as
+        O(parallel.worktrees.pg_cluster#module:directory) does.
     type: path
   disposable:
-    description: See the collection.
+    description:
+      - Names of files and folders that are never work where git ignores them, as shell patterns.
     type: list
     elements: str
-    default: ['node_modules', '__pycache__', '*.pyc', '.venv', '.pytest_cache', '.mypy_cache', '.ruff_cache', '.hypothesis', '.tox', '.gradle', '.next', '.turbo']
+    default:
+      - node_modules
+      - __pycache__
+      - "*.pyc"
+      - .venv
+      - .pytest_cache
+      - .mypy_cache
+      - .ruff_cache
+      - .hypothesis
+      - .tox
+      - .gradle
+      - .next
+      - .turbo
   format:
-    description: See the collection.
+    description:
+      - Whether to make a RV(report), as a table for people or as JSON.
     type: str
-    choices: ['table', 'json']
+    choices:
+      - table
+      - json
+seealso:
+  - module: parallel.worktrees.task_prune
+  - module: parallel.worktrees.task_record
 """
 
 EXAMPLES = r"""
+- name: How all tasks of the workspace stand
+  parallel.worktrees.task_info:
+    workspace: shop
+    repos:
+      - name: backend
+        repo: "{{ workspace_root }}/backend"
+    backend: embedded
+    format: table
+  register: status
+
+- name: Look up one task
+  parallel.worktrees.task_info:
+    workspace: shop
+    task: fix-login
+  register: found
+
+- name: Refuse to go on where something is amiss
+  ansible.builtin.assert:
+    that: found.tasks[0].drift == []
 """
 
 RETURN = r"""
+actions:
+  description: Empty, since nothing is ever changed.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+tasks:
+  description: The tasks, by workspace and the oldest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The task's name.
+      type: str
+      sample: fix-login
+    owner:
+      description: The mark that whatever belongs to it carries.
+      type: str
+      sample: shop/fix-login@9dda1566
+    workspace:
+      description: The workspace.
+      type: str
+      sample: shop
+    root:
+      description: The workspace's root folder.
+      type: str
+      sample: /srv/shop
+    branch:
+      description: Its branch.
+      type: str
+      sample: fix-login
+    slug:
+      description: Its name for use in SQL.
+      type: str
+      sample: fix_login_9f1c2e
+    subdomain:
+      description: Its name for use as a DNS label.
+      type: str
+      sample: fix-login
+    state:
+      description: How far the task has come, one of V(provisioning), V(ready) and V(removing).
+      type: str
+      sample: ready
+    busy:
+      description: The run that is at work on it, in words; V(none) where there is none.
+      type: str
+      sample: process 4711 of alice
+    slot:
+      description: The slot it holds; V(none) where it holds none.
+      type: int
+      sample: 1
+    ports:
+      description: The ports that it holds, by their names.
+      type: dict
+      sample:
+        database: 15433
+    database:
+      description: Its database.
+      type: dict
+      contains:
+        backend:
+          description: The back end, one of V(container), V(embedded) and V(none).
+          type: str
+          sample: embedded
+        name:
+          description: Name of the container or the cluster; V(none) without a database.
+          type: str
+          sample: shop_fix_login
+        state:
+          description: One of V(running), V(stopped), V(missing) and, without a database, V(none).
+          type: str
+          sample: running
+    created:
+      description: When it was registered, in seconds since the epoch.
+      type: float
+      sample: 1767225600.25
+    age:
+      description: How long ago that is, in words.
+      type: str
+      sample: 3 h
+    worktrees:
+      description: The worktrees that its record names.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: What the repository is called.
+          type: str
+          sample: backend
+        path:
+          description: The worktree's folder.
+          type: str
+          sample: /srv/shop/backend/.worktrees/fix-login
+        branch:
+          description: The branch it is on; V(none) where it is on none, or cannot be looked at.
+          type: str
+          sample: fix-login
+        state:
+          description:
+            - V(clean), or V(dirty) where a file was edited or an operation such as a rebase is under way.
+            - V(missing) if its folder is gone or git does not know it, V(half-made) if the run that made it was killed,
+              and V(unknown) if it could not be looked at.
+          type: str
+          sample: clean
+        ahead:
+          description: How many of its commits no other branch and no remote has.
+          returned: for one that is V(clean) or V(dirty)
+          type: int
+          sample: 2
+    drift:
+      description: Where the record and what is there disagree, in words. Empty for a task that is as it should be.
+      type: list
+      elements: str
+      sample:
+        - database shop_fix_login is stopped
+    plan:
+      description: What was ever planned for it, as O(parallel.worktrees.task_record#module:plan) got it.
+      type: dict
+      sample: {}
+orphans:
+  description:
+    - What carries a mark of ownership whose task has no record. There may be further keys, which tell where it is.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: One of V(worktree), V(container), V(embedded) and V(lease).
+      type: str
+      sample: worktree
+    name:
+      description: The folder of a worktree, the name of a database, or the slot of a lease.
+      type: str
+      sample: /srv/shop/backend/.worktrees/mend-cart
+    owner:
+      description: The mark; V(none) for a worktree whose making was killed before it got one.
+      type: str
+      sample: shop/mend-cart@9dda1566
+    ours:
+      description: Whether the mark is of this registry, or there is none. What another registry has may be in use.
+      type: bool
+      sample: true
+report:
+  description: All of it as O(format) says; V(none) without.
+  returned: success
+  type: str
+  sample: |
+    TASK       STATE  SLOT  PORTS           DATABASE                            AGE  GIT      DRIFT
+    fix-login  ready  1     database:15433  shop_fix_login (embedded, running)  3 h  1 clean  -
+failure:
+  description:
+    - V(user) for a task that has no record.
+    - V(environment) for a registry that is damaged, cannot be read, or is of a newer version.
+  returned: failure
+  type: str
+  sample: user
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: "leave task out to see all of them"
 """
 
 from ansible.module_utils.basic import AnsibleModule

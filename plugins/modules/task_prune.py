@@ -12,65 +12,165 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Find and remove what no task needs.
+  - Finds worktrees, databases and leases that carry a mark of this registry's ownership and whose task has no record,
+    and tasks that are ready though all of their worktrees are gone. With O(apply=true), it removes them.
+  - If the removal of one fails, the others are removed all the same.
+  - A worktree with work in it stays, unless O(force=true).
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
   check_mode:
-    support: full
+    support: partial
+    details: It does not foresee that a removal is refused, such as for work that would be lost.
   diff_mode:
     support: full
   idempotent:
     support: full
 options:
   registry:
-    description: See the collection.
+    description:
+      - The registry's file. One that is not there has no tasks.
+      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME) or, without that, in
+        C(~/.local/state).
     type: path
   workspace:
-    description: See the collection.
+    description:
+      - The workspace to look at. It defaults to all that the registry knows.
     type: str
   repos:
-    description: See the collection.
+    description:
+      - The repositories to look for left worktrees in. One that is no repository is passed over.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description: See the collection.
+        description:
+          - What to call the repository.
         type: str
         required: true
       repo:
-        description: See the collection.
+        description:
+          - Its main working tree.
         type: path
         required: true
   backend:
-    description: See the collection.
+    description:
+      - The back end to look for left databases in, V(container) or V(embedded), beside those that tasks are registered
+        with.
     type: str
   docker_host:
-    description: See the collection.
+    description:
+      - With O(backend=container), the URL of the Docker daemon to ask. It defaults to E(DOCKER_HOST), or Docker's usual
+        socket.
+      - Where it does not answer, the databases of its tasks count as missing.
     type: str
   directory:
-    description: See the collection.
+    description:
+      - With O(backend=embedded), where clusters lie. It defaults as
+        O(parallel.worktrees.pg_cluster#module:directory) does.
     type: path
   disposable:
-    description: See the collection.
+    description:
+      - Names of files and folders that are never work where git ignores them, as shell patterns.
     type: list
     elements: str
-    default: ['node_modules', '__pycache__', '*.pyc', '.venv', '.pytest_cache', '.mypy_cache', '.ruff_cache', '.hypothesis', '.tox', '.gradle', '.next', '.turbo']
+    default:
+      - node_modules
+      - __pycache__
+      - "*.pyc"
+      - .venv
+      - .pytest_cache
+      - .mypy_cache
+      - .ruff_cache
+      - .hypothesis
+      - .tox
+      - .gradle
+      - .next
+      - .turbo
   apply:
-    description: See the collection.
+    description:
+      - Remove what was found. It is only reported otherwise.
     type: bool
-    default: False
+    default: false
   force:
-    description: See the collection.
+    description:
+      - Remove a worktree even if work would be lost. It is saved first, under C(refs/worktrees-saved/), as with
+        O(parallel.worktrees.git_worktree#module:force).
+      - Take what carries the mark of another registry too. B(The tasks of that registry may be in use), and their
+        databases go with all of their data.
     type: bool
-    default: False
+    default: false
+seealso:
+  - module: parallel.worktrees.task_info
+  - module: parallel.worktrees.git_worktree
 """
 
 EXAMPLES = r"""
+- name: See what is left over
+  parallel.worktrees.task_prune:
+    workspace: shop
+    repos:
+      - name: backend
+        repo: "{{ workspace_root }}/backend"
+    backend: embedded
+  register: left
+
+- name: Remove it
+  parallel.worktrees.task_prune:
+    workspace: shop
+    repos:
+      - name: backend
+        repo: "{{ workspace_root }}/backend"
+    backend: embedded
+    apply: true
 """
 
 RETURN = r"""
+actions:
+  description: What was removed, or would be in check mode. Empty unless O(apply=true).
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - "remove embedded shop_mend_cart: no task is registered for it"
+leftovers:
+  description: What was found.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: One of V(worktree), V(container), V(embedded), V(lease) and V(task).
+      type: str
+      sample: embedded
+    name:
+      description: The folder of a worktree, the name of a database, the slot of a lease, or the workspace and the task.
+      type: str
+      sample: shop_mend_cart
+    why:
+      description: Why nobody needs it.
+      type: str
+      sample: no task is registered for it
+report:
+  description: What to tell a person.
+  returned: success
+  type: str
+  sample: |
+    embedded shop_mend_cart: no task is registered for it
+    remove them: add -e apply=true
+failure:
+  description:
+    - V(environment) for a registry that is damaged, cannot be read, or is of a newer version.
+    - V(partial) if something could not be removed. The message tells what and why; the rest is gone.
+  returned: failure
+  type: str
+  sample: partial
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: "look at them; -e force=true saves work first and then removes it"
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -280,10 +280,9 @@ tasks:
       description: The run that is at work on it, in words; V(none) where there is none.
       type: str
       sample: process 4711 of alice
-    is_new:
-      description: Whether this call registered it.
-      type: bool
-      sample: true
+    former_state:
+      description: The state before this call; V(null) where the task is new.
+      type: str
 summary:
   description:
     - What to tell a person, with the password masked. V(none) where there is nothing to tell, as with

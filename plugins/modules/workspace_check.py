@@ -12,12 +12,12 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Holds the variables of a workspace against the argument specs of this collection's roles, all at once, before anything
-    is made for any task. Types, choices, what is required, and the names of nested options are looked at.
+  - Holds the variables of a workspace against the argument specs of this collection's roles, all at once, before
+    anything is made for any task. Types, choices, what is required, and the names of nested options are looked at.
   - A name of a repository that the workspace does not have is refused too.
   - A variable that looks like a misspelt one of the roles draws a warning.
-  - A value that follows from C(task_facts) cannot be told yet. It passes, and is looked at by the module that takes it. The
-    values of nested options beside it are looked at all the same.
+  - A value that follows from C(task_facts) cannot be told yet. It passes, and is looked at by the module that takes it.
+    What stands beside it is looked at all the same.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -30,8 +30,8 @@ attributes:
     support: full
 options: {}
 notes:
-  - It takes the place of the validation that Ansible does for each role and host, which cannot be done before the facts of
-    a task are there.
+  - It takes the place of the validation that Ansible does for each role and host, which cannot be done before the facts
+    of a task are there.
 seealso:
   - module: ansible.builtin.validate_argument_spec
 """
@@ -48,7 +48,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps. It ends RV(msg) too.
+  description: The command or change that helps. It ends C(msg) too.
   returned: failure
   type: str
   sample: "what there is: ansible-doc -t role parallel.worktrees.worktrees"
