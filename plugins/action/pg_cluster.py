@@ -9,12 +9,13 @@ Private to this collection: may change without notice.
 from __future__ import annotations
 
 import contextlib
+import importlib
 
 from ..module_utils._clusters import ARGUMENT_SPEC, operation
 from ..plugin_utils._door import Door
 
 with contextlib.suppress(ImportError):
-    import psycopg2  # noqa: F401 - slow, so once in Ansible's main process instead of in every fork
+    importlib.import_module("psycopg2")  # slow, so once in Ansible's main process instead of in every fork
 
 
 class ActionModule(Door):

@@ -12,7 +12,6 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
-from ..module_utils._door import answer
 from ..module_utils._errors import UserError
 from ..module_utils._options import NotYet, faults, meant, strays
 from ..module_utils._workspace import worktree_set
@@ -28,10 +27,12 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
-        variables = task_vars or {}
-        return answer(lambda params, check: self._operation(params), variables, check=True, diff=False)
+        try:
+            return self._check(task_vars or {})
+        except UserError as error:
+            return error.as_result()
 
-    def _operation(self, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _check(self, variables: dict[str, t.Any]) -> dict[str, t.Any]:
         options: dict[str, t.Any] = {}
         documented: dict[str, str] = {}
         for role in sorted(ROLES.iterdir()):
@@ -59,13 +60,13 @@ class ActionModule(ActionBase):
     def _check_names(self, variables: dict[str, t.Any]) -> None:
         """Refuse what names a repository that the workspace does not have."""
         try:
-            entries = self._resolve(variables["worktrees_repos"])
-            names = [self._resolve(one["name"] if isinstance(one, c.Mapping) else one) for one in entries]
-            files = self._resolve(variables.get("env_files") or [])
-            wanted = [self._resolve(file["repo"]) for file in files]
+            repos = self._members(variables["worktrees_repos"])
+            names = [self._resolve(repo["name"]) if isinstance(repo, c.Mapping) else repo for repo in repos]
+            wanted = [self._resolve(file["repo"]) for file in self._members(variables.get("env_files") or [])]
+            selection = self._resolve(variables.get("repos"))
         except NotYet:
             return
-        worktree_set(names, root="/", selection=self._resolve(variables.get("repos")), folder="", branch="")
+        worktree_set(names, root="/", folder="", branch="", selection=selection)
         for place, name in enumerate(wanted):
             if name not in names:
                 raise UserError(
@@ -73,8 +74,11 @@ class ActionModule(ActionBase):
                     hint=f"choose from: {', '.join(names)}",
                 )
 
+    def _members(self, value: t.Any) -> list[t.Any]:
+        return [self._resolve(one) for one in self._resolve(value)]
+
     def _resolve(self, value: t.Any) -> t.Any:
-        """What a template stands for; sets stay as they are, since values in them may have to wait for a task's facts."""
+        """What a template stands for; a set stays as it is, since values in it may have to wait for a task's facts."""
         if not isinstance(value, str):
             return value
         try:

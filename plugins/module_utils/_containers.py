@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import hmac
@@ -26,7 +25,6 @@ import json
 import os
 import re
 import secrets
-import socket
 import struct
 import tarfile
 import time
@@ -136,11 +134,11 @@ class Wish:
             port=params["port"],
             user=user,
             database=database,
-            settings={name: _as_text(value) for name, value in params["settings"].items()},
+            settings={name: _postgres.setting(value) for name, value in params["settings"].items()},
             memory=params["memory"],
             shm_size=params["shm_size"],
             prepared=params["prepared"],
-            environment={name: _as_text(value) for name, value in params["environment"].items()},
+            environment={name: _postgres.setting(value) for name, value in params["environment"].items()},
         )
 
     @property
@@ -158,10 +156,6 @@ class Wish:
             "POSTGRES_DB": self.database,
             "POSTGRES_PASSWORD_FILE": f"/{FIRST_PASSWORD}",
         }
-
-
-def _as_text(value: t.Any) -> str:
-    return ("off", "on")[value] if isinstance(value, bool) else str(value)
 
 
 # The operation
@@ -195,7 +189,7 @@ def _present(params: Params, wish: Wish, *, check: bool) -> Result:
             found = None
         if found is None:
             if not (check and unfinished):
-                _check_port_is_free(wish.address, wish.port)
+                _postgres.check_port_is_free(wish.address, wish.port)
             found = _make(client, params, wish, note, actions, check=check)
         elif found.status != "running":
             actions.append(f"start container {name}")
@@ -307,7 +301,7 @@ def _make(
             client,
             name,
             mark,
-            image=image.tags[0] if wish.prepared else wish.image,
+            image=f"{REPOSITORY}:{image.labels[KEY]}" if wish.prepared else wish.image,
             command=_command(image, {**THROW_AWAY, **wish.settings, _postgres.IDENTITY_SETTING: name}),
             environment={} if wish.prepared else wish.variables,
             labels={KIND: DATABASE, OWNER: params["owner"], MARK: mark, WISH: json.dumps(dataclasses.asdict(wish))},
@@ -364,7 +358,7 @@ def _start(container: Container, wish: Wish) -> None:
         if isinstance(cause, docker.errors.APIError) and re.search(
             "port is already allocated|address already in use", cause.explanation or ""
         ):
-            raise _port_is_taken(wish.address, wish.port) from cause
+            raise _postgres.port_is_taken(wish.address, wish.port) from cause
         raise
 
 
@@ -420,23 +414,6 @@ def _check_is_running(container: Container) -> None:
         why = "was killed for want of memory" if state["OOMKilled"] else f"ended with {state['ExitCode']}"
         words = _commands.last_words(container.logs(tail=_commands.LAST_WORDS).decode(errors="replace"))
     raise EnvironmentFailure(f"container {container.name} {why}{': ' + words if words else ''}")
-
-
-def _check_port_is_free(address: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise _port_is_taken(address, port) from error
-
-
-def _port_is_taken(address: str, port: int) -> EnvironmentFailure:
-    return EnvironmentFailure(
-        f"port {port} of {address} is taken by another process",
-        hint=f"see which: ss -ltnp 'sport = :{port}'; docker ps --filter publish={port}",
-    )
 
 
 # Prepared images
@@ -529,7 +506,6 @@ def _prepare(client: DockerClient, base: Image, wish: Wish, key: str, timeout: f
     finally:
         _remove(container)
     image.tag(REPOSITORY, key)
-    image.reload()
     return image
 
 
@@ -537,7 +513,7 @@ def _check_is_shut_down(container: Container, wish: Wish) -> None:
     docker = _sdk()
     code = container.wait()["StatusCode"]
     try:
-        chunks, _ = container.get_archive(f"{DATA}/global/pg_control")
+        chunks, _stat = container.get_archive(f"{DATA}/global/pg_control")
     except docker.errors.NotFound as error:
         raise EnvironmentFailure(
             f"image {wish.image} does not keep its data where PGDATA says, so it cannot be prepared",

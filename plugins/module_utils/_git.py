@@ -166,7 +166,7 @@ class Repository:
         """Its worktrees, the main one first."""
         listed = self.git("worktree", "list", "--porcelain", "-z")
         if listed.ok:
-            return [_listed(block.split("\0")) for block in listed.stdout.split("\0\0") if block]
+            return [_listed(self.common, block.split("\0")) for block in listed.stdout.split("\0\0") if block]
         if listed.code == 129:
             raise listed.failure("git is too old", hint="install git 2.36 or later")
         unfinished = next((admin for admin in self.admins() if not _is_complete(admin)), None)
@@ -237,10 +237,9 @@ class Repository:
     def admins(self) -> list[str]:
         """The folders in which git keeps what is private to each linked worktree."""
         folder = os.path.join(self.common, "worktrees")
-        try:
-            return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
-        except FileNotFoundError:
+        if not os.path.isdir(folder):
             return []
+        return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
 
     def admin_of(self, path: str) -> str | None:
         """The private folder of the worktree registered at a path, which may be gone."""
@@ -311,16 +310,18 @@ class Repository:
         ).splitlines()
 
 
-def _listed(lines: list[str]) -> Listed:
+def _listed(common: str, lines: list[str]) -> Listed:
     fields = dict(line.partition(" ")[::2] for line in lines if line)
+    # A git before 2.48 tells a path that a later one wrote as relative (worktree.useRelativePaths) as it stands there.
+    path = os.path.normpath(os.path.join(common, "worktrees", "any", fields["worktree"]))
     branch = fields.get("branch")
     head = fields.get("HEAD", "")
     return Listed(
-        path=fields["worktree"],
+        path=path,
         head=head if head.strip("0") else None,
         branch=None if branch is None else branch.removeprefix("refs/heads/"),
         lock=fields.get("locked"),
-        gone=not os.path.lexists(os.path.join(fields["worktree"], ".git")),
+        gone=not os.path.lexists(os.path.join(path, ".git")),
     )
 
 

@@ -127,7 +127,10 @@ def _checked(params: Params) -> tuple[dict[str, Port], Slots]:
         try:
             port = Port(base=int(given["base"]), stride=int(given.get("stride", 1)))
         except (TypeError, ValueError) as error:
-            raise UserError(f"lease_ports.{name} is {given!r}: base and stride are whole numbers") from error
+            raise UserError(
+                f"lease_ports.{name} is {given!r}, and base and stride are whole numbers",
+                hint="write it as {base: 15432, stride: 1}",
+            ) from error
         for slot in (slots["first"], slots["last"]):
             number = port["base"] + slot * port["stride"]
             if not 1 <= number <= HIGHEST_PORT:

@@ -32,8 +32,9 @@ def faults(options: Options, given: t.Mapping[str, t.Any], resolve: Resolve, whe
 
     :arg where: the place of these options, as in ``env_files[0].``.
     """
-    for name in given.keys() - options.keys() if where else ():
-        yield f"{where}{name}: nothing reads it{meant(name, options)}"
+    for name in given if where else ():
+        if name not in options:
+            yield f"{where}{name}: nothing reads it{meant(str(name), options)}"
     for name, about in options.items():
         value = given.get(name)
         if value is not None:
@@ -45,9 +46,9 @@ def faults(options: Options, given: t.Mapping[str, t.Any], resolve: Resolve, whe
 def strays(documented: c.Collection[str], given: t.Iterable[str]) -> list[str]:
     """What looks like a variable of the roles and is none, mostly for a slip of the finger."""
     return [
-        f"{name}: nothing reads it{close}"
+        f"{name} is no variable of this collection{close}"
         for name in sorted(set(given) - set(documented))
-        if "_" in name and "__" not in name and (close := meant(name, documented, cutoff=0.85))
+        if "_" in name[1:] and "__" not in name and (close := meant(name, documented, cutoff=0.85))
     ]
 
 
@@ -105,7 +106,7 @@ TYPES: dict[str, tuple[t.Callable[[t.Any], bool], str]] = {
     "int": (lambda value: _is_number(value, int), "a whole number"),
     "list": (lambda value: isinstance(value, list), "a list"),
     "path": (lambda value: not isinstance(value, (c.Mapping, list)), "a path"),
-    "raw": (lambda value: True, "a text or a dictionary"),
+    "raw": (lambda _value: True, "a text or a dictionary"),
     "str": (lambda value: not isinstance(value, (c.Mapping, list)), "a text"),
 }
 """Each type of an argument spec: whether a value is of it, and how people call it."""

@@ -23,7 +23,7 @@ def inside(worktree: str, path: str) -> str:
     :raises UserError: the path leads out, lexically or through a symbolic link in one of its folders.
     """
     place = os.path.normpath(os.path.join(worktree, path))
-    if os.path.isabs(path) or os.path.relpath(place, worktree).split("/")[0] == "..":
+    if os.path.isabs(path) or os.path.relpath(place, worktree).partition("/")[0] == "..":
         raise UserError(f"the path {path!r} leads out of the worktree {worktree}", hint="name a path within it")
     folder = os.path.dirname(place) if os.path.normpath(worktree) != place else place
     while not os.path.lexists(folder):

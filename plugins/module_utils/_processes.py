@@ -57,7 +57,7 @@ def operation(params: Params, *, check: bool) -> Result:
     stopped = dict.fromkeys(everybody)
     if not check:
         # A parent may start another child while it is being ended.
-        for _ in range(ROUNDS):
+        for _round in range(ROUNDS):
             _end(everybody, params["grace"])
             everybody = inside(paths)
             stopped.update(dict.fromkeys(everybody))
@@ -90,7 +90,7 @@ def inside(paths: t.Sequence[str]) -> list[Process]:
 
 def _process(pid: int, folder: str) -> Process | None:
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        head, _, tail = file.read().rpartition(")")
+        head, _parenthesis, tail = file.read().rpartition(")")
     fields = tail.split()
     if fields[0] in "ZX":
         return None

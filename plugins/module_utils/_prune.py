@@ -128,7 +128,14 @@ class _Leftover:
         self._give_back_lease(params, workspace, name)
         record = {key: spec.get("default") for key, spec in _records.ARGUMENT_SPEC.items()}
         _records.operation(
-            {**record, "registry": params["registry"], "workspace": workspace, "task": name, "pattern": ".*", "state": "absent"},
+            {
+                **record,
+                "registry": params["registry"],
+                "workspace": workspace,
+                "task": name,
+                "pattern": ".*",
+                "state": "absent",
+            },
             check=False,
         )
 

@@ -121,7 +121,7 @@ def owner_of(registry: str, workspace: str, task: str) -> str:
 def task_of(owner: str) -> tuple[str, str, str]:
     """The registry, workspace and task that a mark of ownership names; a mark may lack the registry."""
     rest, at, registry = owner.rpartition("@")
-    workspace, _, task = (rest if at else owner).partition("/")
+    workspace, _slash, task = (rest if at else owner).partition("/")
     return registry if at else "", workspace, task
 
 
@@ -214,7 +214,9 @@ class Registry:
 
     def ended(self, workspace: str, name: str) -> float | None:
         """When a task of that name was last given back, in seconds since the epoch."""
-        found = self.sql.execute("select ended from past where workspace = ? and name = ?", (workspace, name)).fetchone()
+        found = self.sql.execute(
+            "select ended from past where workspace = ? and name = ?", (workspace, name)
+        ).fetchone()
         return None if found is None else t.cast(float, found["ended"])
 
 

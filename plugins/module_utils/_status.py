@@ -47,7 +47,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 COLUMNS = ("TASK", "STATE", "SLOT", "PORTS", "DATABASE", "AGE", "GIT", "DRIFT")
 
 
-def operation(params: Params, *, check: bool) -> Result:
+def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it touches nothing anyway
     """Look at all tasks, or those of one workspace; touches nothing."""
     with _registry.opened(params["registry"], write=False) as registry:
         every = registry.records(params["workspace"])
@@ -204,6 +204,7 @@ def _orphans(
 
     def is_orphan(owner: str | None) -> bool:
         return owner not in known and (owner is None or workspace in (None, task_of(owner)[1]))
+
     orphans: list[dict[str, t.Any]] = []
     planned = {os.path.realpath(one["path"]) for record in records for one in record.plan.get("worktrees", [])}
     for repo in params["repos"]:
@@ -241,14 +242,15 @@ def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.
         return "no tasks"
     rows = [COLUMNS, *(_row(task, one_workspace=one_workspace) for task in tasks)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if not tasks:
         lines = ["no tasks"]
-    for orphan in orphans:
-        whose = "" if orphan["ours"] else " (of another registry)"
-        lines.append(f"orphan {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}{whose}")
-    if orphans:
+    ours = [orphan for orphan in orphans if orphan["ours"]]
+    lines += [f"orphan {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}" for orphan in ours]
+    if ours:
         lines.append("see what would be cleaned: ansible-playbook parallel.worktrees.prune -e @workspace.yml")
+    if len(ours) < len(orphans):
+        lines.append(f"not looked at: {len(orphans) - len(ours)} of another registry of this machine")
     return "\n".join(lines)
 
 
@@ -267,4 +269,3 @@ def _row(task: dict[str, t.Any], *, one_workspace: bool) -> tuple[str, ...]:
         git + (f", {ahead} unpushed" if ahead else ""),
         "; ".join(task["drift"]) or "-",
     )
-

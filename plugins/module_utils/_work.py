@@ -294,7 +294,9 @@ def _files_below(
             try:
                 entries = os.listdir(full)
             except OSError as error:
-                raise EnvironmentFailure(f"cannot look for work in {full}: {error.strerror}") from error
+                raise EnvironmentFailure(
+                    f"cannot look for work in {full}: {error.strerror}", hint=f"make it readable: chmod u+rx {full}"
+                ) from error
             if path and ".git" in entries:
                 nested += [] if _is_elsewhere(full) else [path]
             else:

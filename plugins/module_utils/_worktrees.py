@@ -163,6 +163,8 @@ def _member(given: Params, repository: Repository, repositories: dict[str, Repos
 
 def _refuse_escape(repository: Repository, path: str) -> None:
     """Refuse a place that a symbolic link leads elsewhere."""
+    if path == os.path.abspath(repository.path):
+        raise UserError(f"the worktree folder {path} is the repository itself", hint="name a folder: .worktrees/NAME")
     if os.path.islink(path):
         raise UserError(
             f"the worktree folder {path} is a symbolic link to {os.readlink(path)}",
@@ -360,16 +362,15 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
             )
         member.branch = standing.branch or member.branch
         return Finding(member, "ready", standing, standing.head, is_new=False)
-    if standing and standing.gone:
-        if standing.lock not in (None, MAKING):
-            raise _is_locked(member, standing.lock)
-        if found == owner and standing.branch in view.branches:
-            member.branch = standing.branch
+    if standing and standing.gone and standing.lock not in (None, MAKING):
+        raise _is_locked(member, standing.lock)
     if standing is None or standing.gone:
         _refuse_foreign_folder(member)
+    tip = view.branches.get(member.branch)
+    if standing and standing.gone and found == owner and standing.branch and standing.head:
+        member.branch, tip = standing.branch, standing.head
     _refuse_branch_elsewhere(member, [one for one in view.listed if one is not standing])
     _refuse_branch_clash(member, view.branches)
-    tip = view.branches.get(member.branch)
     if tip and standing is None and member.existing_branch == "refuse":
         raise UserError(
             f"repository {member.name}: {member.repository.path} has a branch {member.branch} already",
@@ -773,7 +774,7 @@ def _push(looks: t.Sequence[Look], remote: str, pushed: list[dict[str, str]]) ->
 
 def _remove(looks: t.Sequence[Look], params: Params) -> list[dict[str, str]]:
     """Remove a worktree and those of its submodules; returns what was saved."""
-    saved = [one for look in looks for one in _save_look(look, params["owner"])]
+    saved = [one for look in looks for one in _save_look(look, params)]
     for look in looks:
         member = look.member
         if os.path.lexists(member.path):
@@ -785,12 +786,12 @@ def _remove(looks: t.Sequence[Look], params: Params) -> list[dict[str, str]]:
     return saved
 
 
-def _save_look(look: Look, owner: str) -> list[dict[str, str]]:
+def _save_look(look: Look, params: Params) -> list[dict[str, str]]:
     """Save the work; its branch, where that goes and is not what is checked out, by a ref of its own."""
     head = look.standing.head if look.standing else None
-    saved = _save(look.member, look.work, head, owner)
-    if look.work.commits and look.tip and look.tip != head:
-        ref = _work.keep(look.member.repository, look.tip, _task(owner))
+    saved = _save(look.member, look.work, head, params["owner"])
+    if params["delete_branch"] and look.work.commits and look.tip and look.tip != head:
+        ref = _work.keep(look.member.repository, look.tip, _task(params["owner"]))
         restore = f"git -C {look.member.repository.path} branch {look.member.branch} {ref}"
         saved.append({"name": look.member.name, "ref": ref, "restore": restore})
     return saved

@@ -128,8 +128,9 @@ class Sample:
     def remove(self, *names: str, **more: t.Any) -> Result:
         return succeeded(self.run(*names, state="absent", **more))
 
-    def start(self, *names: str, **more: t.Any) -> subprocess.Popen[bytes]:
-        """The module as a process group of its own."""
+    def start(self, *names: str, user: int | None = None, **more: t.Any) -> subprocess.Popen[bytes]:
+        """The module as a process group of its own; for another user, who takes these repositories for his own."""
+        trust = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
         place = self.root / f"params-{time.monotonic_ns()}.json"
         place.write_text(json.dumps(self.params(*names, **more)))
         return subprocess.Popen(
@@ -137,8 +138,9 @@ class Sample:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, **(trust if user else {}), "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
             start_new_session=True,
+            user=user,
         )
 
     def commons(self) -> list[pathlib.Path]:
@@ -161,6 +163,23 @@ class Sample:
             if "parallel.worktrees" in (common / "info" / "exclude").read_text():
                 found.append(common / "info" / "exclude")
         return [str(path) for path in found]
+
+
+def restore(result: Result) -> None:
+    """Run the commands that the result of a removal gives."""
+    for one in result["saved"]:
+        done = subprocess.run(["/bin/sh", "-c", one["restore"]], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, f"{one['restore']}: {done.stdout}{done.stderr}"
+
+
+@pytest.fixture
+def sample(tmp_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """Sample repositories of the test's own, copied from those that were made once."""
+    template = tmp_path_factory.getbasetemp() / "sample-repositories"
+    if not template.exists():
+        template.mkdir()
+        make_template(template)
+    return Sample(tmp_path / "sample", template)
 
 
 def succeeded(result: Result) -> Result:

@@ -8,29 +8,11 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
-import subprocess
 
 import pytest
 from integration import repos
-from integration.repos import NAMES, branches, commit, git, refused, saved, status, worktrees
+from integration.repos import NAMES, branches, commit, git, refused, restore, sample, saved, status, worktrees  # noqa: F401
 from integration.workspaces import differences, snapshot
-
-from ansible_collections.parallel.worktrees.plugins.module_utils import _git
-from ansible_collections.parallel.worktrees.plugins.module_utils._git import MAKING
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("template") / "sample"
-    folder.mkdir()
-    repos.make_template(folder)
-    return folder
-
-
-@pytest.fixture
-def sample(tmp_path, template):
-    return repos.Sample(tmp_path / "sample", template)
-
 
 # Making
 
@@ -265,12 +247,8 @@ def test_a_sparse_checkout_stays_sparse(sample):
     (sample.tree("docs") / "src" / "file1").write_text("mine\n")
     result = sample.run("docs", state="absent")
     refused(result, "user", "src/file1")
-    git(sample.docs, *restored(sample.remove("docs", state="absent", force=True)))
+    restore(sample.remove("docs", force=True))
     assert (sample.tree("docs") / "src" / "file1").read_text() == "mine\n"
-
-
-def restored(result):
-    raise NotImplementedError
 
 
 def test_a_set_called_from_a_hook_means_its_own_repositories(sample, monkeypatch):
@@ -311,7 +289,7 @@ def test_names_that_are_hard(sample, name):
     assert sorted(files) == sorted([name, f"{name}.log", "src/file1", f"src/{name}"])
     result = sample.remove(worktrees=[given], force=True)
     assert worktrees(repository) == {}
-    subprocess.run(["/bin/sh", "-c", result["saved"][0]["restore"]], check=True, capture_output=True)
+    restore(result)
     assert (tree / name).read_text() == "untracked\n"
     assert (tree / f"{name}.log").read_text() == "ignored\n"
     assert (tree / "src" / name).exists()
@@ -415,7 +393,6 @@ def test_a_branch_that_would_be_the_folder_of_another(sample, there, wanted):
 
 
 def test_a_name_that_git_would_not_take(sample):
-    refused(sample.run(worktrees=[sample.member("docs", branch="a..b")]), "user", "a..b") if False else None
     result = sample.run(worktrees=[sample.member("docs", branch="a..b")])
     assert result["failure"] == "user"
     assert "a..b" in result["msg"]
@@ -438,7 +415,8 @@ def test_folders_that_are_not_ours(sample):
     git(sample.informes, "worktree", "add", "--quiet", "-b", "theirs", str(sample.tree("informes")))
     refused(sample.run("informes"), "user", "not made by this collection", "branch theirs")
     given = sample.member("docs", path=".")
-    refused(sample.run(worktrees=[given]), "user", "not made by this collection")
+    refused(sample.run(worktrees=[given]), "user", "is the repository itself")
+    refused(sample.run(worktrees=[given], state="absent", force=True), "user", "not made by this collection")
     result = sample.run("docs", owner="other/fix")
     refused(result, "user", f"belongs to {repos.SPACE}/fix")
 
@@ -480,12 +458,12 @@ def test_a_repository_of_another_user(sample):
 
 
 def test_what_could_not_be_made_is_told_and_resumed(sample):
-    hook = sample.docs / ".git" / "worktrees"
-    hook.write_text("in the way\n")
+    obstacle = sample.docs / ".git" / "worktrees"
+    obstacle.write_text("in the way\n")
     result = sample.run()
     refused(result, "partial", "docs", "done: backend, app, informes")
     assert result["changed"]
     assert (result["done"], result["failed_members"]) == (["backend", "app", "informes"], ["docs"])
     assert branches(sample.docs) == ["main"]
-    hook.unlink()
+    obstacle.unlink()
     assert len(sample.make()["actions"]) == 1

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -297,7 +298,8 @@ def test_a_stale_pid_that_is_another_process_by_now_does_no_harm(task):
     must(task)
     kill_all(task)
     sockets = pathlib.Path(must(task, check=True)["cluster"]["socket_directory"])
-    with subprocess.Popen(["sleep", "600"]) as stranger:
+    account = (folder_of(task) / "data").stat().st_uid  # PostgreSQL itself sees through a stranger's
+    with subprocess.Popen(["sleep", "600"], user=account if ROOT else None) as stranger:
         for path in (folder_of(task) / "data" / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
             lines = path.read_text(encoding="ascii").splitlines()
             path.write_text("\n".join([str(stranger.pid), *lines[1:], ""]), encoding="ascii")
@@ -443,7 +445,7 @@ def test_a_server_that_dies_while_it_starts_is_told_at_once(task):
 
 
 def test_a_server_that_is_just_ending_is_started_again(task):
-    for _ in range(5):
+    for _number in range(5):
         must(task)
         ending = pid_of(task)
         os.kill(ending, signal.SIGINT)
@@ -560,7 +562,7 @@ def test_root_gives_the_server_to_the_system_user(task, top):
 
 
 def test_six_processes_give_the_same_cluster(task):
-    results = [outcome(one) for one in [fork(lambda: run(task)) for _ in range(6)]]
+    results = [outcome(one) for one in [fork(lambda: run(task)) for _number in range(6)]]
     assert [result.get("msg") for result in results] == [None] * 6
     assert sorted(result["changed"] for result in results) == [False] * 5 + [True]
     assert psql(task, "select 1") == "1"
@@ -568,7 +570,7 @@ def test_six_processes_give_the_same_cluster(task):
 
 def test_six_processes_give_six_clusters_without_a_template(top):
     directory = str(top / f"fresh-{secrets.token_hex(4)}")
-    tasks = [parameters(top, directory=directory) for _ in range(6)]
+    tasks = [parameters(top, directory=directory) for _number in range(6)]
     forked = [fork(lambda task=task: run(task)) for task in tasks]
     results = [outcome(one) for one in forked]
     assert [result.get("msg") for result in results] == [None] * 6
@@ -580,7 +582,7 @@ def test_six_processes_give_six_clusters_without_a_template(top):
 
 
 def test_present_and_absent_at_once_end_in_one_of_both(task):
-    for _ in range(4):
+    for _number in range(4):
         forked = [fork(lambda state=state: run(task, state=state)) for state in ("present", "absent") * 3]
         for result in map(outcome, forked):
             assert "msg" not in result, result["msg"]
@@ -599,6 +601,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(task, state):
             must(task)
         kill_after(task, state, took * (moment + random.random()) / KILLS)
         must(task)
+        assert leftovers(task) == [task["name"]]
         assert psql(task, "select current_setting('parallel_worktrees.database')") == task["name"]
         assert not must(task)["changed"]
         if state == "absent":
@@ -611,12 +614,28 @@ def test_killed_while_the_template_is_made(top):
     for moment in range(5):
         task = parameters(top, directory=str(top / f"fresh-{secrets.token_hex(4)}"))
         kill_after(task, "present", 0.1 + 0.8 * (moment + random.random()) / 5)
+        shelf = pathlib.Path(task["directory"], ".templates")
+        held = is_locked(shelf)
+        assert held or not at_work(shelf), "initdb goes on, and nobody need wait for it"
         must(task)
         assert psql(task, "select 1") == "1"
         must(task, state="absent")
         assert_gone(task)
         assert sorted(os.listdir(task["directory"])) == [".locks", ".templates"]
         assert len(os.listdir(os.path.join(task["directory"], ".templates"))) == 1
+
+
+def is_locked(folder: pathlib.Path) -> bool:
+    if not folder.exists():
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def measured(task: dict[str, t.Any], state: str) -> float:

@@ -300,7 +300,7 @@ def test_a_taken_port_is_named_and_nothing_stays(task, check, state):
 
 
 def test_a_port_taken_while_we_create_is_named_and_nothing_stays(task, state, monkeypatch):
-    monkeypatch.setattr(_containers, "_check_port_is_free", lambda *_: None)
+    monkeypatch.setattr(_containers._postgres, "check_port_is_free", lambda *_: None)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", task["port"]))
         taken.listen()
@@ -456,7 +456,7 @@ def killed(*_: t.Any, **__: t.Any) -> t.NoReturn:
 
 
 STEPS = [(True, "_start"), (True, "_wait"), (True, "_set_password")]
-STEPS += [(False, "_deliver"), *((False, step) for _, step in STEPS)]
+STEPS += [(False, "_deliver"), *((False, step) for _prepared, step in STEPS)]
 
 
 @pytest.mark.parametrize(("prepared", "step"), STEPS)
@@ -504,7 +504,7 @@ def test_a_killed_preparation_is_cleaned_by_the_next(task, docker_client, state)
     chance = random.Random(seed)
     print("seed", seed)
     environment = {"POSTGRES_INITDB_ARGS": "--data-checksums", "ANEW": secrets.token_hex(4)}
-    for delay in sorted(chance.uniform(0, 2.2) for _ in range(6)):
+    for delay in sorted(chance.uniform(0, 2.2) for _number in range(6)):
         kill(start(task, environment=environment), delay)
     assert "failed" not in run(task, environment=environment)
     assert identity(task) == task["name"]
@@ -516,7 +516,7 @@ def test_a_killed_preparation_is_cleaned_by_the_next(task, docker_client, state)
 
 
 def test_six_at_once_of_one_name(task):
-    processes = [start(task) for _ in range(6)]
+    processes = [start(task) for _number in range(6)]
     results = [json.loads(process.communicate()[0].splitlines()[1]) for process in processes]
     assert [result["changed"] for result in results].count(True) == 1, results
     assert len({result["container"]["id"] for result in results}) == 1
@@ -525,7 +525,7 @@ def test_six_at_once_of_one_name(task):
 
 def test_six_at_once_of_different_names_and_a_new_image(tmp_path, image, docker_client):
     environment = {"ANEW": secrets.token_hex(4)}
-    tasks = [parameters(tmp_path, image, environment=environment) for _ in range(6)]
+    tasks = [parameters(tmp_path, image, environment=environment) for _number in range(6)]
     try:
         results = [json.loads(p.communicate()[0].splitlines()[1]) for p in [start(task) for task in tasks]]
         assert all(result["changed"] for result in results), results

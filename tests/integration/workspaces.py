@@ -201,24 +201,26 @@ class Workspace:
     def worktree(self, name: str, task: str) -> pathlib.Path:
         return self.repository(name) / ".worktrees" / task
 
-    def password_file(self, task: str) -> pathlib.Path:
-        return self.state / "parallel-worktrees" / "secrets" / self.name / task / "database"
+    def secrets(self, task: str) -> list[pathlib.Path]:
+        """Whatever lies where the secrets of a task do."""
+        folder = self.state / "parallel-worktrees" / "secrets" / self.name
+        return [*folder.glob(task), *folder.glob(f"{task}@*"), *folder.glob(f"{task}@*/*")]
+
+    def password(self, task: str) -> str:
+        return next(path for path in self.secrets(task) if path.name == "database").read_text().strip()
 
     def rows(self, query: str, *values: t.Any) -> list[dict[str, t.Any]]:
-        """What the registry's file has, read by SQLite itself."""
+        """What the registry's file has, read by SQLite itself; nothing where it was never written."""
+        if not self.registry.exists() or not self.registry.stat().st_size:
+            return []
         with contextlib.closing(sqlite3.connect(self.registry)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query, values)]
 
     def records(self) -> list[str]:
-        """All that the registry has of this workspace."""
-        if not self.registry.exists():
-            return []
-        return [
-            f"{table} {row}"
-            for table in ("task", "lease", "port", "past")
-            for row in self.rows(f"select * from {table} where workspace = ?", self.name)
-        ]
+        """All that the registry has of this workspace's tasks."""
+        tables = ("task", "lease", "port")
+        return [f"{table} {row}" for table in tables for row in self.rows(f"select * from {table} where workspace = ?", self.name)]
 
     def slots(self) -> dict[str, int]:
         found = self.rows("select owner, slot from lease where workspace = ?", self.name)
@@ -237,12 +239,10 @@ class Workspace:
                 for admin in (modules / "worktrees").glob("*"):
                     if task in f"{admin.name} {_text(admin / 'gitdir')}":
                         found.append(f"{admin} is there")
-        if self.registry.exists():
-            for table, column in (("task", "name"), ("lease", "owner"), ("port", "owner")):
-                query = f"select * from {table} where workspace = ? and {column} = ?"
-                found += [f"{table} {row}" for row in self.rows(query, self.name, task)]
-        if self.password_file(task).parent.exists():
-            found.append("its folder of secrets is there")
+        for table, column in (("task", "name"), ("lease", "owner"), ("port", "owner")):
+            query = f"select * from {table} where workspace = ? and {column} = ?"
+            found += [f"{table} {row}" for row in self.rows(query, self.name, task)]
+        found += [f"{path} is there" for path in self.secrets(task)]
         for name in containers(task):
             found.append(f"container {name} is there")
         notes = self.state / "parallel-worktrees" / "containers"

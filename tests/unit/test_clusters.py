@@ -305,7 +305,7 @@ def test_a_socket_folder_that_others_prepared_is_refused(tmp_path, kind):
 
 
 def test_a_socket_folder_is_private(tmp_path):
-    for _ in range(2):
+    for _number in range(2):
         _clusters._make_private(str(tmp_path / "place"), ME)
     assert (tmp_path / "place").stat().st_mode & 0o777 == 0o700
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import tarfile
 import threading
 import time
@@ -176,14 +175,14 @@ def test_a_note_is_held_by_one_at_a_time(state):
 
     def work():
         nonlocal inside
-        for _ in range(20):
+        for _number in range(20):
             with _containers._noted("db", check=False):
                 inside += 1
                 time.sleep(0.0005)
                 seen.append(inside)
                 inside -= 1
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
+    threads = [threading.Thread(target=work) for _number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -198,23 +197,12 @@ def test_check_mode_makes_no_note(state):
     assert not state.exists()
 
 
-def test_a_taken_port_is_named():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(EnvironmentFailure, match=f"port {port} of 127.0.0.1 is taken") as failure:
-            _containers._check_port_is_free("127.0.0.1", port)
-        assert f"sport = :{port}" in failure.value.hint
-    _containers._check_port_is_free("127.0.0.1", port)
-
-
 def test_the_first_password_travels_as_a_file_of_its_own():
     sent = []
     container = types.SimpleNamespace(put_archive=lambda path, data: sent.append((path, data)))
     _containers._deliver(container, "secret")
     _containers._deliver(container, "")
-    (path, first), (_, second) = sent
+    (path, first), (_path, second) = sent
     assert path == "/"
     with tarfile.open(fileobj=io.BytesIO(first)) as tar:
         assert tar.extractfile(_containers.FIRST_PASSWORD).read() == b"secret"
