@@ -83,7 +83,8 @@ def password_file(owner: str) -> str:
 
 def _forget_password(path: str, top: str) -> None:
     """Remove the password and the folders that were made for it."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+    with contextlib.suppress(OSError):
         while (path := os.path.dirname(path)).startswith(top + os.sep):
             os.rmdir(path)

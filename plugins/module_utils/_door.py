@@ -12,8 +12,8 @@ import typing as t
 
 from ._errors import WorktreesError
 
-Params = t.Dict[str, t.Any]
-Result = t.Dict[str, t.Any]
+Params = dict[str, t.Any]
+Result = dict[str, t.Any]
 
 
 class Operation(t.Protocol):

@@ -16,7 +16,6 @@ import typing as t
 
 from ._errors import EnvironmentFailure
 
-
 TEMPORARY = ".parallel-worktrees"
 
 

@@ -83,7 +83,8 @@ def expand(task: str, count: int | None = None) -> list[str]:
         )
     if not 1 <= count <= MOST_TASKS:
         raise UserError(
-            f"count={count} is not within 1 and {MOST_TASKS}", hint="-e task=agent -e count=30 means agent-1 to agent-30"
+            f"count={count} is not within 1 and {MOST_TASKS}",
+            hint="-e task=agent -e count=30 means agent-1 to agent-30",
         )
     return [f"{names[0]}-{number}" for number in range(1, count + 1)]
 

@@ -72,7 +72,9 @@ def operation(params: Params, *, check: bool) -> Result:
         "leases": [lease for lease in after.values() if lease],
         "actions": actions,
         "summary": "".join(line + "\n" for line in passed_over) or None,
-        "diff": [{"before_header": "leases", "after_header": "leases", "before": _lines(before), "after": _lines(after)}]
+        "diff": [
+            {"before_header": "leases", "after_header": "leases", "before": _lines(before), "after": _lines(after)}
+        ]
         if before != after
         else [],
     }
@@ -234,9 +236,7 @@ def _none_left(
 ) -> UserError:
     holders = [
         f"{row['slot']}: {row['owner']}"
-        for row in registry.sql.execute(
-            "select slot, owner from lease where workspace = ? order by slot", (workspace,)
-        )
+        for row in registry.sql.execute("select slot, owner from lease where workspace = ? order by slot", (workspace,))
     ]
     reasons = "; ".join(f"slot {over['slot']}: {over['reason']}" for over in passed_over[:5])
     what = (

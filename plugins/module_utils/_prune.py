@@ -78,71 +78,48 @@ class _Leftover:
         self.about = about
 
     def remove(self, params: Params) -> None:
+        about = self.about
         if self.kind == "task":
             self._remove_task(params)
         elif self.kind == "worktree":
-            self._remove_worktree(params)
+            worktree = {**about, "name": self.name, "branch": about["branch"] or "HEAD"}
+            _remove_worktrees([worktree], about["owner"] or "", params)
         elif self.kind == "lease":
-            _registry_id, workspace, task = task_of(self.about["owner"])
-            self._give_back_lease(params, workspace, task)
+            _registry_id, workspace, task = task_of(about["owner"])
+            _give_back_lease(workspace, task, params)
         else:
-            self._remove_database(self.kind, self.name, self.about["owner"], self.about)
-
-    def _remove_worktree(self, params: Params) -> None:
-        about = self.about
-        worktree = {
-            "name": self.name,
-            "repo": about["repo"],
-            "path": about["path"],
-            "branch": about["branch"] or "HEAD",
-            "submodules": [],
-        }
-        _worktrees.operation(
-            {
-                "worktrees": [worktree],
-                "owner": about["owner"] or "",
-                "state": "absent",
-                "force": params["force"],
-                "delete_branch": False,
-                "push": False,
-                "remote": "origin",
-                "disposable": params["disposable"],
-            },
-            check=False,
-        )
-
-    def _remove_database(self, backend: str, name: str, owner: str, where: dict[str, t.Any]) -> None:
-        own = {key: spec.get("default") for key, spec in _databases.ARGUMENT_SPEC[backend]["options"].items()}
-        own.update({key: where[key] for key in ("docker_host", "directory") if key in own and key in where})
-        common = {key: spec.get("default") for key, spec in _databases.COMMON.items()}
-        _databases.operation(
-            {**common, "backend": backend, "name": name, "owner": owner, "state": "absent", backend: own}, check=False
-        )
+            _remove_database(self.kind, self.name, about["owner"], about)
 
     def _remove_task(self, params: Params) -> None:
-        """A task without worktrees holds nothing that could be lost but its database."""
-        workspace, name = self.about["workspace"], self.about["name"]
-        database = self.about["database"]
-        if database["backend"] != "none":
-            self._remove_database(database["backend"], database["name"], self.about["owner"], database)
-        self._give_back_lease(params, workspace, name)
-        record = {key: spec.get("default") for key, spec in _records.ARGUMENT_SPEC.items()}
-        _records.operation(
-            {
-                **record,
-                "registry": params["registry"],
-                "workspace": workspace,
-                "task": name,
-                "pattern": ".*",
-                "state": "absent",
-            },
-            check=False,
-        )
+        """What a teardown does: of worktrees that are gone, git may still know, and so may work be lost."""
+        about, plan = self.about, self.about["plan"]
+        _remove_worktrees(plan["worktrees"], about["owner"], params)
+        database = plan.get("database")
+        if database:
+            _remove_database(database["backend"], database["name"], about["owner"], database[database["backend"]])
+        _give_back_lease(about["workspace"], about["name"], params)
+        record = {"workspace": about["workspace"], "task": about["name"], "pattern": ".*", "state": "absent"}
+        _records.operation(_filled(_records.ARGUMENT_SPEC, record, params), check=False)
 
-    @staticmethod
-    def _give_back_lease(params: Params, workspace: str, owner: str) -> None:
-        lease = {key: spec.get("default") for key, spec in _leases.ARGUMENT_SPEC.items()}
-        _leases.operation(
-            {**lease, "registry": params["registry"], "workspace": workspace, "owners": [owner], "state": "absent"},
-            check=False,
-        )
+
+def _remove_worktrees(worktrees: t.Sequence[dict[str, t.Any]], owner: str, params: Params) -> None:
+    options = _worktrees.ARGUMENT_SPEC["worktrees"]["options"]
+    given = {"worktrees": [_filled(options, one) for one in worktrees], "owner": owner, "state": "absent"}
+    _worktrees.operation(_filled(_worktrees.ARGUMENT_SPEC, given, params), check=False)
+
+
+def _remove_database(backend: str, name: str, owner: str, where: dict[str, t.Any]) -> None:
+    own = _filled(_databases.ARGUMENT_SPEC[backend]["options"], where)
+    given = {"backend": backend, "name": name, "owner": owner, "state": "absent", backend: own}
+    _databases.operation(_filled(_databases.ARGUMENT_SPEC, given), check=False)
+
+
+def _give_back_lease(workspace: str, task: str, params: Params) -> None:
+    given = {"workspace": workspace, "owners": [task], "state": "absent"}
+    _leases.operation(_filled(_leases.ARGUMENT_SPEC, given, params), check=False)
+
+
+def _filled(spec: dict[str, t.Any], given: t.Mapping[str, t.Any], ours: t.Mapping[str, t.Any] | None = None) -> Params:
+    """The parameters of another operation: what is given, what means the same here and there, or the default."""
+    same = {key: value for key, value in (ours or {}).items() if key in ("registry", "force", "disposable")}
+    return {key: {**same, **given}.get(key, about.get("default")) for key, about in spec.items()}

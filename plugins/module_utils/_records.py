@@ -21,7 +21,6 @@ from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesErr
 from ._holder import Holder
 from ._identity import DEFAULT_PATTERN, check_branch, check_task, expand, identify
 from ._registry import Record, Registry
-from ._workspace import worktree_set
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "registry": {"type": "path"},
@@ -37,8 +36,6 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     },
     "branch": {"type": "str"},
     "pattern": {"type": "str", "default": DEFAULT_PATTERN},
-    "repos": {"type": "list", "elements": "raw"},
-    "selection": {"type": "str"},
     "existing": {"type": "str", "choices": ["converge", "refuse"], "default": "converge"},
     "plan": {"type": "dict"},
     "keep_planned": {"type": "bool", "default": False},
@@ -92,8 +89,6 @@ class Step:
 def operation(params: Params, *, check: bool) -> Result:
     """Move the records of one or several tasks to a state, all or none."""
     me = Holder(**params["holder"]) if params["holder"] else None
-    if params["repos"] is not None:
-        worktree_set(params["repos"], root="/", folder="", branch="", selection=params["selection"])
     with _registry.opened(params["registry"], write=not check) as registry:
         step = Step(registry, params, me, check)
         names = _names(step)
@@ -152,8 +147,8 @@ def _admit(step: Step, name: str) -> Record:
     record = step.find(name)
     root = os.path.realpath(params["root"] or ".")
     if record is None:
-        return step.registry.add(step.workspace, root, identify(name, params["branch"]), step.me)
-    if params["plan"] is None:
+        record = step.registry.add(step.workspace, root, identify(name, params["branch"]), step.me)
+    elif params["plan"] is None:
         if params["existing"] == "refuse" and record.state == "ready":
             raise UserError(
                 f"task {name} is already registered in workspace {step.workspace} ({record.state})",
@@ -233,14 +228,14 @@ STATES: dict[str, t.Callable[[Step, str], Record | None]] = {
 }
 
 
-def _summary_of(
-    step: Step, names: list[str], before: dict[str, Record | None], missing: list[str]
-) -> str | None:
+def _summary_of(step: Step, names: list[str], before: dict[str, Record | None], missing: list[str]) -> str | None:
     """What a person is told at the end of a provision or a teardown."""
     facts, state, style = step.params["facts"], step.params["state"], step.params["format"]
     if facts and state == "ready":
         former = before[names[0]]
-        return _summary.provisioned(facts, style=style, check=step.check, was_ready=bool(former and former.state == "ready"))
+        return _summary.provisioned(
+            facts, style=style, check=step.check, was_ready=bool(former and former.state == "ready")
+        )
     if facts and state == "absent":
         return _summary.given_back(facts, style=style, check=step.check)
     if state == "removing" and step.params["all_tasks"] and not names:

@@ -19,7 +19,7 @@ import typing as t
 from . import _files
 from ._errors import EnvironmentFailure
 
-DATABASE_PASSWORD = "PARALLEL_WORKTREES_DATABASE_PASSWORD"
+DATABASE_PASSWORD = "PARALLEL_WORKTREES_DATABASE_PASSWORD"  # noqa: S105 - a placeholder
 """Stands for the password of the task's database; letters and underscores, so it survives URLs and quoting."""
 
 MASK = "********"

@@ -70,9 +70,7 @@ def _key(given: Params) -> str:
     return hashlib.sha256(f"{given['folder']}\0{given['command']}".encode()).hexdigest()[:16]
 
 
-def _run(
-    worktree: Params, given: Params, variables: t.Mapping[str, str], known: t.Mapping[str, str]
-) -> None:
+def _run(worktree: Params, given: Params, variables: t.Mapping[str, str], known: t.Mapping[str, str]) -> None:
     folder = inside(worktree["path"], given["folder"])
     # The command is a line of the workspace's own file, so a shell is what its author expects.
     done = _commands.run(("/bin/sh", "-c", given["command"]), cwd=folder, env=variables)

@@ -14,10 +14,10 @@ import json
 import os
 import typing as t
 
-from . import _clusters, _containers, _leases, _registry, _work
+from . import _clusters, _containers, _git, _leases, _registry, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
-from ._git import MAKING, Repository
+from ._git import MAKING, Listed, Repository
 from ._identity import expand
 from ._leases import Lease
 from ._manifest import Manifest
@@ -130,7 +130,7 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
     try:
         repository = Repository.at(planned["repo"], planned["name"])
         listed = next(
-            (one for one in repository.worktrees() if os.path.realpath(one.path) == os.path.realpath(path)), None
+            (one for one in _worktrees(repository) if os.path.realpath(one.path) == os.path.realpath(path)), None
         )
         if not exists or listed is None:
             about["state"] = "missing"
@@ -210,7 +210,7 @@ def _orphans(
     for repo in params["repos"]:
         with contextlib.suppress(WorktreesError):
             repository = Repository.at(repo["repo"], repo["name"])
-            for listed in repository.worktrees()[1:]:
+            for listed in _worktrees(repository)[1:]:
                 if os.path.realpath(listed.path) in planned:
                     continue
                 admin = repository.admin_of(listed.path)
@@ -224,6 +224,7 @@ def _orphans(
                             "repo": repo["repo"],
                             "path": listed.path,
                             "branch": listed.branch,
+                            "submodules": _submodules(repository, listed.path),
                         }
                     )
     for key, one in databases.items():
@@ -235,6 +236,25 @@ def _orphans(
         if is_orphan(mark):
             orphans.append({"kind": "lease", "name": f"slot {lease['slot']}", "owner": mark})
     return [{**orphan, "ours": orphan["owner"] is None or task_of(orphan["owner"])[0] == ours} for orphan in orphans]
+
+
+def _worktrees(repository: Repository) -> list[Listed]:
+    with repository.locked():
+        return repository.worktrees()
+
+
+def _submodules(repository: Repository, worktree: str) -> list[str]:
+    """The submodules that have worktrees of their own within a worktree."""
+    options = ("--file", ".gitmodules", "-z", "--get-regexp", r"^submodule\..*\.path$")
+    pairs = (
+        entry.split("\n", 1) for entry in _git.git(repository.path, "config", *options).stdout.split("\0") if entry
+    )
+    modules = {path: key.removeprefix("submodule.").removesuffix(".path") for key, path in pairs}
+    return [
+        path
+        for path, name in modules.items()
+        if Repository(path, os.path.join(repository.common, "modules", name)).admin_of(os.path.join(worktree, path))
+    ]
 
 
 def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.Any]], *, one_workspace: bool) -> str:

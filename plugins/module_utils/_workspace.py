@@ -35,7 +35,7 @@ VIEWS: dict[str, tuple[str, ...]] = {
 }
 """What each module takes of a repository; ``path`` of git_worktree may be relative, of the others it is absolute."""
 
-Repo = t.Dict[str, t.Any]
+Repo = dict[str, t.Any]
 
 
 def worktree_set(
@@ -77,10 +77,7 @@ def worktree_set(
 def view(repos: t.Sequence[Repo], module: str) -> list[Repo]:
     """Just what a module takes of each repository."""
     return [
-        {
-            key: repo["place"] if key == "path" and module != "git_worktree" else repo[key]
-            for key in VIEWS[module]
-        }
+        {key: repo["place"] if key == "path" and module != "git_worktree" else repo[key] for key in VIEWS[module]}
         for repo in repos
     ]
 

@@ -88,26 +88,6 @@ options:
       - A Python regular expression that the whole of each task name has to match.
     type: str
     default: "[A-Za-z0-9][A-Za-z0-9_-]*"
-  repos:
-    description:
-      - The repositories of the workspace, as its file lists them. A wrong entry is refused before anything else is
-        done.
-    type: list
-    elements: raw
-  selection:
-    description:
-      - Names from O(repos) with commas, or V(all). A name that O(repos) does not have is refused.
-    type: str
-  repos:
-    description:
-      - The workspace's repositories, as the filter P(parallel.worktrees.worktree_set#filter) takes them. They are only
-        checked here, so that a mistake in them is told before a record is made.
-    type: list
-    elements: raw
-  selection:
-    description:
-      - Which of O(repos) the task takes, as names with commas or V(all). A name that O(repos) does not have is refused.
-    type: str
   existing:
     description:
       - What to do with O(state=provisioning) about a task that is ready.
@@ -302,9 +282,8 @@ missing:
   sample: []
 failure:
   description:
-    - V(user) for a name that is not allowed or not known, O(repos) that cannot be used, a task that is registered
-      already or belongs to another root or branch, a database that was planned otherwise, and a task that another run
-      is at work on.
+    - V(user) for a name that is not allowed or not known, a task that is registered already or belongs to another
+      root or branch, a database that was planned otherwise, and a task that another run is at work on.
     - V(environment) for a registry that is damaged, read-only, on a full disk, locked for over 60 seconds, or of a
       newer version.
   returned: failure

@@ -66,7 +66,7 @@ class Door(ActionBase):
             diff=bool(self._task.diff),
         )
         result["invocation"] = {"module_args": params}
-        return t.cast("dict[str, t.Any]", remove_values(result, checked._no_log_values))
+        return t.cast("dict[str, t.Any]", remove_values(result, checked._no_log_values))  # noqa: SLF001
 
     def _is_in_process(self, task_vars: dict[str, t.Any]) -> bool:
         if self._connection.transport != "local" or self._connection.become is not None:

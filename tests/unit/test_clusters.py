@@ -57,13 +57,13 @@ def cluster(tmp_path):
 
 
 @contextlib.contextmanager
-def impostor(tmp_path: pathlib.Path, folder: str) -> t.Iterator[subprocess.Popen[bytes]]:
-    """A process that is called postgres and works in a folder."""
-    program = tmp_path / "postgres"
+def impostor(tmp_path: pathlib.Path, folder: str, name: str = "postgres") -> t.Iterator[subprocess.Popen[bytes]]:
+    """A process of this name that works in a folder."""
+    program = tmp_path / name
     shutil.copy(shutil.which("sleep") or "", program)
     with subprocess.Popen([program, "600"], cwd=folder) as process:
         comm = pathlib.Path(f"/proc/{process.pid}/comm")
-        while comm.read_text(encoding="ascii") != "postgres\n":  # Popen returns a moment too early
+        while comm.read_text(encoding="ascii") != f"{name}\n":  # Popen returns a moment too early
             time.sleep(0.001)
         try:
             yield process
@@ -210,11 +210,12 @@ def test_a_pid_that_another_process_has_now_is_no_server(cluster, tmp_path):
         assert process.poll() is None
 
 
-def test_a_shell_in_the_data_directory_is_left_alone(cluster):
-    with subprocess.Popen(["sleep", "600"], cwd=cluster.data) as process:
+def test_a_shell_in_the_data_directory_is_left_alone(cluster, tmp_path):
+    with impostor(tmp_path, cluster.data, "bash") as process:
+        pathlib.Path(cluster.data, "postmaster.pid").write_text(f"{process.pid}\n", encoding="ascii")
+        assert cluster.status() is None
         cluster.stop()
         assert process.poll() is None
-        process.kill()
 
 
 def test_stops_what_a_crashed_server_left_behind(cluster, tmp_path):
@@ -339,7 +340,7 @@ def installed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     real = _clusters.glob.glob
     moved = {"/usr/lib/postgresql/*/bin": str(tmp_path / "lib" / "*" / "bin"), "/usr/pgsql-*/bin": "/nowhere"}
-    monkeypatch.setattr(_clusters.glob, "glob", lambda pattern: real(moved.get(pattern, pattern)))
+    monkeypatch.setattr(_clusters.glob, "glob", lambda pattern: real(str(moved.get(pattern, pattern))))
     return folders
 
 

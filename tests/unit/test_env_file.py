@@ -14,10 +14,11 @@ import subprocess
 import typing as t
 
 import pytest
-from ansible_collections.parallel.worktrees.plugins.module_utils._env_file import ENTRY, check_key, place, read
-from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+from ansible_collections.parallel.worktrees.plugins.module_utils._env_file import ENTRY, check_key, place, read
+from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
 
 KEYS = st.sampled_from(["A", "B", "API_URL", "_x", "spring.datasource-url", "export"])
 

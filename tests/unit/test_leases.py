@@ -1,0 +1,177 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import multiprocessing
+import pathlib
+import socket
+import typing as t
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.parallel.worktrees.plugins.module_utils import _leases
+from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
+
+DEFAULTS = {key: spec.get("default") for key, spec in _leases.ARGUMENT_SPEC.items()}
+BASE = 23000
+
+
+def lease(registry: pathlib.Path, *owners: str, check: bool = False, **more: t.Any) -> dict[str, t.Any]:
+    params = {
+        **DEFAULTS,
+        "registry": str(registry),
+        "workspace": "w",
+        "owners": list(owners),
+        "ports": {"database": {"base": BASE}},
+        "slots": {"first": 1, "last": 9, "strategy": "lowest"},
+        **more,
+    }
+    return _leases.operation(params, check=check)
+
+
+def slots(result: dict[str, t.Any]) -> list[int]:
+    return [given["slot"] for given in result["leases"]]
+
+
+@pytest.fixture
+def registry(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "registry.sqlite3"
+
+
+def test_the_lowest_free_slot_is_given_and_given_again(registry: pathlib.Path) -> None:
+    assert slots(lease(registry, "A")) == [1]
+    assert slots(lease(registry, "B")) == [2]
+    assert lease(registry, "A", state="absent")["changed"]
+    assert slots(lease(registry, "C")) == [1]
+
+
+def test_ports_follow_from_the_slot(registry: pathlib.Path) -> None:
+    ports = {"web": {"base": BASE, "stride": 100}, "api": {"base": BASE + 2}}
+    given = lease(registry, "A", "B", ports=ports)["leases"]
+    assert [one["ports"] for one in given] == [
+        {"web": BASE + 100, "api": BASE + 3},
+        {"web": BASE + 200, "api": BASE + 4},
+    ]
+
+
+def test_a_second_call_changes_nothing(registry: pathlib.Path) -> None:
+    first = lease(registry, "A")
+    second = lease(registry, "A")
+    assert (first["changed"], second["changed"]) == (True, False)
+    assert slots(first) == slots(second)
+    assert not lease(registry, "Z", state="absent")["changed"]
+
+
+def test_check_mode_says_what_it_would_give_and_touches_nothing(registry: pathlib.Path) -> None:
+    assert slots(lease(registry, "A", check=True)) == [1]
+    assert not registry.exists()
+    lease(registry, "A")
+    before = registry.read_bytes()
+    assert slots(lease(registry, "B", check=True)) == [2]
+    assert registry.read_bytes() == before
+
+
+def test_all_taken_names_the_holders(registry: pathlib.Path) -> None:
+    lease(registry, *(f"t{number}" for number in range(9)))
+    with pytest.raises(UserError, match=r"1: t0, .*9: t8") as refused:
+        lease(registry, "late")
+    assert "teardown" in str(refused.value.hint)
+
+
+def test_all_or_none(registry: pathlib.Path) -> None:
+    with pytest.raises(UserError):
+        lease(registry, *(f"t{number}" for number in range(10)))
+    assert slots(lease(registry, "only")) == [1]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"])
+def test_a_port_of_a_foreign_listener_is_passed_over_and_told(registry: pathlib.Path, address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, BASE + 1))
+        listener.listen()
+        result = lease(registry, "A")
+    assert slots(result) == [2]
+    assert f"port {BASE + 1}" in result["leases"][0]["passed_over"][0]["reason"]
+
+
+def test_no_two_workspaces_get_the_same_port(registry: pathlib.Path) -> None:
+    lease(registry, "A")
+    result = lease(registry, "A", workspace="other", ports={"web": {"base": BASE}})
+    assert slots(result) == [2]
+    assert "leased to A of workspace w" in result["leases"][0]["passed_over"][0]["reason"]
+
+
+def test_hash_asks_for_the_same_slot_and_tells_where_it_is_taken(registry: pathlib.Path) -> None:
+    hashed = {"first": 0, "last": 14, "strategy": "hash"}
+    first = slots(lease(registry, "A", slots=hashed))
+    lease(registry, "A", state="absent")
+    assert slots(lease(registry, "A", slots=hashed)) == first
+    same = next(name for name in (f"n{number}" for number in range(999)) if _first(name) == first[0])
+    result = lease(registry, same, slots=hashed)
+    assert slots(result) != first
+    assert "held by A" in result["leases"][0]["passed_over"][0]["reason"]
+
+
+def _first(name: str) -> int:
+    return _leases._candidates(name, {"first": 0, "last": 14, "strategy": "hash"}, None)[0]
+
+
+def test_a_fixed_slot_is_that_or_none(registry: pathlib.Path) -> None:
+    assert slots(lease(registry, "A", slot=5)) == [5]
+    with pytest.raises(UserError, match="slot 5 is not free"):
+        lease(registry, "B", slot=5)
+    with pytest.raises(UserError, match="not one of 1 to 9"):
+        lease(registry, "B", slot=10)
+
+
+@pytest.mark.parametrize(
+    ("ports", "slots", "words"),
+    [
+        ({"web": {"base": 65500}}, {"first": 1, "last": 99}, "ports go from 1 to 65535"),
+        ({"web": {"base": -5}}, {}, "ports go from 1 to 65535"),
+        ({"web": {"stride": 2}}, {}, "lease_ports.web is"),
+        ({"web": 3000}, {}, "lease_ports.web is"),
+        ({"web": {"base": "x"}}, {}, "whole numbers"),
+        ({}, {"first": 5, "last": 1}, "no range"),
+    ],
+)
+def test_ports_and_slots_that_cannot_be(
+    registry: pathlib.Path, ports: dict[str, t.Any], slots: dict[str, t.Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        lease(registry, "A", ports=ports, slots=slots)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from("ABCDEFGHIJ"), st.booleans()), max_size=25))
+def test_no_slot_is_ever_held_twice(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, bool]]) -> None:
+    registry = tmp_path_factory.mktemp("leases") / "registry.sqlite3"
+    held: dict[str, int] = {}
+    for owner, present in steps:
+        if present:
+            try:
+                held[owner] = slots(lease(registry, owner))[0]
+            except UserError:
+                assert len(held) == 9
+        else:
+            lease(registry, owner, state="absent")
+            held.pop(owner, None)
+        assert len(set(held.values())) == len(held)
+        assert all(1 <= slot <= 9 for slot in held.values())
+
+
+def _take(registry: pathlib.Path, owner: str) -> int:
+    return slots(lease(registry, owner, slots={"first": 1, "last": 99, "strategy": "lowest"}))[0]
+
+
+def test_many_processes_at_once_get_distinct_slots(registry: pathlib.Path) -> None:
+    owners = [f"t{number}" for number in range(24)]
+    with multiprocessing.get_context("fork").Pool(12) as pool:
+        taken = pool.starmap(_take, [(registry, owner) for owner in owners])
+    assert sorted(taken) == list(range(1, 25))
