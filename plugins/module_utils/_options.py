@@ -48,7 +48,7 @@ def strays(documented: c.Collection[str], given: t.Iterable[str]) -> list[str]:
     return [
         f"{name} is no variable of this collection{close}"
         for name in sorted(set(given) - set(documented))
-        if "_" in name[1:] and "__" not in name and (close := meant(name, documented, cutoff=0.85))
+        if "_" in name[1:] and not name.startswith("_") and "__" not in name and (close := meant(name, documented, cutoff=0.85))
     ]
 
 

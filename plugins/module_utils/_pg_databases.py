@@ -10,33 +10,27 @@ A task has one role, which owns its databases and alone may connect to them. Com
     on the role        {"owner": <mark>, "creating": [<names>]}    before a database is made
     on the database    {"owner": <mark>}                           when it is complete
 
-What a killed run left half made thus belongs to the role, is named by it, and has no mark of its own: it is dropped
+What a killed run left half made thus belongs to the role, is named by it, and has no comment of its own: it is dropped
 and made anew. A comment that somebody overwrote makes a database a stranger's, never a half-made one.
 
-Runs for one role queue at an advisory lock. The server holds it until the last copy of our connection's socket is
-closed, and keeps it through a statement whose asker was killed; pg_restore inherits the socket. So when the lock is
-had, nobody is at work any more.
+Runs for one role queue at an advisory lock. The server holds it until our connection's last socket is closed, and
+through a statement whose asker was killed; pg_restore inherits the socket. So who has the lock is alone at work.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
+import functools
 import json
 import os
-import re
-import shutil
-import time
 import typing as t
-import zlib
 
-from . import _commands, _postgres, _secrets
+from . import _pg_server, _postgres, _secrets
 from ._door import Params, Result
-from ._errors import EnvironmentFailure, UserError, WorktreesError
-
-if t.TYPE_CHECKING:
-    from psycopg2.sql import Composed
+from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
+from ._pg_dumps import Dump
+from ._pg_server import Journal, Server, administration, carry_out, compose
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "databases": {
@@ -49,37 +43,28 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
             "dump": {"type": "path"},
             "extensions": {"type": "list", "elements": "str", "default": []},
             "connection_limit": {"type": "int"},
-            "strategy": {"type": "str", "choices": ["auto", "wal_log", "file_copy"], "default": "auto"},
+            "strategy": {"type": "str", "choices": _pg_server.STRATEGIES, "default": "auto"},
         },
     },
     "owner": {"type": "str", "required": True},
     "role": {"type": "str", "required": True},
     "password_file": {"type": "path", "no_log": False},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "host": {"type": "str", "default": "127.0.0.1"},
-    "port": {"type": "int", "default": 5432},
-    "admin_user": {"type": "str", "default": "postgres"},
-    "admin_password_file": {"type": "path", "no_log": False},
-    "maintenance_database": {"type": "str", "default": "postgres"},
     "protected": {"type": "list", "elements": "str", "default": []},
-    "timeout": {"type": "float", "default": 60},
+    **_pg_server.ARGUMENT_SPEC,
 }
 
 PROTECTED = {"postgres", "template0", "template1"}
-LOCK = 0x7077
-"""First key of our advisory locks; the second is the role's."""
 
-FORCE_SINCE, STRATEGY_SINCE, CLONE_SINCE = 130000, 150000, 180000
-"""The versions of the server that brought DROP .. WITH (FORCE), CREATE .. STRATEGY, and file_copy_method."""
+IDENTITY = _postgres.IDENTITY_SETTING.split(".")
 
-LARGE, LARGE_TO_CLONE = 64 << 20, 32 << 20
-"""From how many bytes on FILE_COPY, with its two checkpoints, beats WAL_LOG on a server that waits for its disk."""
+PUBLIC_SINCE = 150000
+"""The version since which the schema ``public`` is the database's owner's."""
 
-NO_LIMIT, CLOSED, INVALID = -1, 0, -2
-"""Connection limits; the last is PostgreSQL's mark of a database whose removal was interrupted."""
+INVALID = -2
+"""The connection limit by which PostgreSQL marks a database whose removal was interrupted."""
 
-STARTING = r"the database system is (starting up|shutting down|in recovery|not yet)"
-
+ROLES = "select rolname, shobj_description(oid, 'pg_authid') from pg_roles order by 1"
 ROLE = "select oid, shobj_description(oid, 'pg_authid'), rolconnlimit from pg_roles where rolname = %(name)s"
 
 DATABASES = """
@@ -94,23 +79,6 @@ join pg_roles r on r.oid = d.datdba
 left join pg_db_role_setting s on s.setdatabase = d.oid and s.setrole = 0
 where %(names)s::text[] is null or d.datname = any(%(names)s)
 order by d.datname
-"""
-
-CLIENTS = "coalesce(backend_type, 'client backend') = 'client backend' and datname is not null"
-
-HOLDERS = f"""
-select datname, usename, application_name, count(*) from pg_stat_activity
-where {CLIENTS} and pid <> pg_backend_pid()
-group by 1, 2, 3 order by 4 desc, 1, 2, 3
-"""
-
-SESSIONS = f"""
-select pid, usename, application_name from pg_stat_activity where {CLIENTS} and datname = %(name)s order by pid
-"""
-
-PLACES = """
-select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-    - coalesce(current_setting('reserved_connections', true), '0')::int
 """
 
 REPLICATION = """
@@ -129,47 +97,6 @@ where s.refclassid = 'pg_authid'::regclass and s.refobjid = %(role)s
     and not (s.classid = 'pg_database'::regclass and s.objid = any(%(gone)s::oid[]))
 order by 1
 """
-
-HAND_OVER = """
-with owned (class, object, owner) as (
-    select 'pg_namespace'::regclass, oid, nspowner from pg_namespace where nspname !~ '^pg_'
-    union all select 'pg_class'::regclass, oid, relowner from pg_class where relkind in ('r', 'p', 'v', 'm', 'f', 'S')
-    union all select 'pg_proc'::regclass, oid, proowner from pg_proc
-    union all select 'pg_type'::regclass, oid, typowner from pg_type
-    union all select 'pg_operator'::regclass, oid, oprowner from pg_operator
-    union all select 'pg_opclass'::regclass, oid, opcowner from pg_opclass
-    union all select 'pg_opfamily'::regclass, oid, opfowner from pg_opfamily
-    union all select 'pg_collation'::regclass, oid, collowner from pg_collation
-    union all select 'pg_conversion'::regclass, oid, conowner from pg_conversion
-    union all select 'pg_ts_config'::regclass, oid, cfgowner from pg_ts_config
-    union all select 'pg_ts_dict'::regclass, oid, dictowner from pg_ts_dict
-    union all select 'pg_statistic_ext'::regclass, oid, stxowner from pg_statistic_ext
-    union all select 'pg_largeobject_metadata'::regclass, oid, lomowner from pg_largeobject_metadata
-)
-select format(
-    'alter %%s %%s owner to %%I',
-    case when type in ('function', 'procedure', 'aggregate') then 'routine' else replace(type, ' object', '') end,
-    identity, %(role)s::text
-)
-from owned, pg_identify_object(class, object, 0)
-where (object >= 16384 or identity = 'public')
-    and pg_get_userbyid(owner) not in (%(role)s, 'pg_database_owner')
-    and not exists (
-        select from pg_depend d
-        where d.classid = class and d.objid = object
-            and (d.deptype in ('e', 'i') or d.deptype = 'a' and type = 'sequence')
-    )
-"""
-"""What was made in a database by others, but for members of extensions and what follows its table or type."""
-
-AT_ONCE = 500
-"""How many objects change hands in one transaction: each takes a lock, of which a server has a few thousand."""
-
-RESTORE = (
-    *("--exit-on-error", "--no-owner", "--no-privileges", "--no-tablespaces"),
-    *("--no-publications", "--no-subscriptions", "--no-security-labels"),
-)
-PSQL = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", f"--output={os.devnull}")
 
 
 # What is asked
@@ -195,17 +122,16 @@ class Wish:
         """
         :raises UserError: it is nothing that a database could be.
         """
-        asked, limit = given["name"], given["connection_limit"]
-        name = _name("database", asked)
+        name, limit = _name("database", given["name"]), given["connection_limit"]
         if limit is not None and limit < 1:
             raise UserError(f"database {name}: connection_limit is {limit}, and has to be 1 or more")
         return cls(
-            asked=asked,
+            asked=given["name"],
             name=name,
             template=given["template"],
             dump=given["dump"],
-            extensions=tuple(given["extensions"]),
-            connection_limit=NO_LIMIT if limit is None else limit,
+            extensions=tuple(sorted({*given["extensions"]})),
+            connection_limit=_pg_server.NO_LIMIT if limit is None else limit,
             strategy=given["strategy"],
         )
 
@@ -235,14 +161,11 @@ class Task:
                 raise UserError(f"database {name} is named twice")
             if name in protected:
                 raise UserError(
-                    f"database {name} is protected: no task's database can have that name",
-                    hint="choose another name",
+                    f"database {name} is protected: a task neither has it nor drops it",
+                    hint="choose another name for the task's",
                 )
-        if params["state"] == "present":
-            if not wishes:
-                raise UserError("databases names none")
-            if params["password_file"] is None:
-                raise UserError(f"database {names[0]}: state=present needs password_file")
+        if params["state"] == "present" and not (wishes and params["password_file"]):
+            raise UserError("state=present needs databases and password_file")
         return cls(
             owner=params["owner"],
             role=_name("role", params["role"]),
@@ -271,8 +194,8 @@ class Task:
             return ""
 
     def mark(self, creating: t.Sequence[str] = ()) -> str:
-        """The comment that makes a database or role ours; a role's tells too what is being made."""
-        return json.dumps({"owner": self.owner, **({"creating": list(creating)} if creating else {})})
+        """The comment that makes a database or a role ours; the role's tells what is being made as well."""
+        return json.dumps({"owner": self.owner, **({"creating": creating} if creating else {})})
 
 
 def _name(kind: str, asked: str) -> str:
@@ -281,139 +204,205 @@ def _name(kind: str, asked: str) -> str:
     return name
 
 
-# The operation
+# What is there
 
 
-def operation(params: Params, *, check: bool) -> Result:
-    """Give a task its databases in a server, or take them back."""
-    task, journal = Task.of(params), Journal(check=check)
-    act = _present if params["state"] == "present" else _absent
-    while True:
-        try:
-            with _administration(params, journal) as server:
-                facts = act(server, task)
-        except _connection_errors() as error:
-            if journal.interrupted:
-                raise EnvironmentFailure(
-                    f"{_where(params)} ended the connection twice while it was asked to {journal.doing}: {_words(error)}",
-                    hint="see its log; what was begun is finished by the next run",
-                ) from error
-            journal.interrupted = True
-            continue
-        return {**journal.result(f"role {task.role} at {task.host}:{task.port}"), **facts}
+@dataclasses.dataclass(frozen=True)
+class Role:
+    oid: int
+    owner: str | None
+    connection_limit: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A database that is there.
+
+    :ivar owner: the mark of the task that it is made for.
+    :ivar ready: whether it is complete.
+    :ivar open: whether it takes connections at all.
+    :ivar private: whether nobody but its role may connect.
+    :ivar identity: what it says of itself.
+    """
+
+    oid: int
+    name: str
+    role: str
+    owner: str | None
+    ready: bool
+    is_template: bool
+    open: bool
+    connection_limit: int
+    private: bool
+    identity: str | None
+
+    @classmethod
+    def of(cls, row: tuple[t.Any, ...]) -> Found:
+        oid, name, role, comment, role_comment, is_template, is_open, limit, settings, public = row
+        mark, maker = _read_mark(comment), _read_mark(role_comment)
+        half_made = comment is None and name in maker.get("creating", ())
+        prefix = f"{_postgres.IDENTITY_SETTING}="
+        return cls(
+            oid=oid,
+            name=name,
+            role=role,
+            owner=(maker if half_made else mark).get("owner"),
+            ready=not half_made and limit != INVALID,
+            is_template=is_template,
+            open=is_open,
+            connection_limit=limit,
+            private=not public,
+            identity=next((one.removeprefix(prefix) for one in settings or () if one.startswith(prefix)), None),
+        )
+
+    def state(self) -> dict[str, t.Any]:
+        told = ("role", "ready", "open", "connection_limit", "private", "identity")
+        return {key: getattr(self, key) for key in told}
+
+
+def _read_mark(comment: str | None) -> dict[str, t.Any]:
+    """The mark in a comment; an empty one where a person wrote it."""
+    try:
+        mark = json.loads(comment or "{}")
+    except ValueError:
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def _role(server: Server, name: str) -> Role | None:
+    for oid, comment, limit in server.rows(ROLE, name=name):
+        return Role(oid, _read_mark(comment).get("owner"), limit)
+    return None
+
+
+def _databases(server: Server, names: list[str] | None = None) -> dict[str, Found]:
+    """Those of these names that are there, or all."""
+    return {row[1]: Found.of(row) for row in server.rows(DATABASES, names=names)}
 
 
 def marked(params: Params) -> list[dict[str, t.Any]]:
     """What tasks have in a server, by role: ``role``, its ``owner``, and the names of its ``databases``.
 
-    :arg params: ``host``, ``port``, ``admin_user``, ``admin_password_file``, ``maintenance_database``, ``timeout``.
+    :arg params: those of ``_pg_server.ARGUMENT_SPEC``.
     """
-    with _administration(params, Journal(check=True)) as server:
-        found = server.databases()
-        roles = server.rows("select rolname, shobj_description(oid, 'pg_authid') from pg_roles order by 1")
+    with administration(params, Journal(check=True)) as server:
+        databases = _databases(server).values()
+        roles = [(name, _read_mark(comment).get("owner")) for name, comment in server.rows(ROLES)]
     return [
         {
             "role": role,
             "owner": owner,
-            "databases": [one.name for one in found.values() if (one.role, one.owner) == (role, owner)],
+            "databases": [one.name for one in databases if (one.role, one.owner) == (role, owner)],
         }
-        for role, comment in roles
-        if (owner := _read_mark(comment).get("owner"))
+        for role, owner in roles
+        if owner is not None
     ]
 
 
-def _present(server: Server, task: Task) -> Result:
+# The operation
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Give a task its databases in a server, or take them back."""
+    task = Task.of(params)
+    act = _present if params["state"] == "present" else _absent
+    where = f"role {task.role}"
+    header = f"{where} at {task.host}:{task.port}"
+    return carry_out(params, functools.partial(act, task), check=check, lock=where, header=header)
+
+
+def _present(task: Task, server: Server) -> Result:
     check = server.journal.check
-    role, found = server.role(task.role), server.databases(task.names)
-    _check_is_ours(task, role, found)
-    new = [wish for wish in task.wishes if wish.name not in found or not found[wish.name].ready]
-    plans = {wish.name: _plan(server, wish) for wish in new}
-    for wish in task.wishes:
-        server.check_extensions(wish)
+    role, found = _role(server, task.role), _databases(server, task.names)
+    _check_are_ours(task, server, role, found)
+    new = {wish: _plan(server, wish) for wish in task.wishes if wish.name not in found or not found[wish.name].ready}
+    kept = [wish for wish in task.wishes if wish not in new]
     if new:
-        server.check_room(task, role, new)
-
+        _check_room(server, task, role, list(new))
     password = task.password(check=check)
-    refused: dict[str, str | None] = {wish.name: "it is new" for wish in new}
-    before: dict[str, t.Any] = {wish.name: found[wish.name].state() if wish.name in found else None for wish in new}
-    for wish in task.wishes:
-        if wish not in new:
-            refused[wish.name] = _refusal(task.reaches(wish), password)
-            before[wish.name] = {
-                **found[wish.name].state(),
-                "extensions": server.extensions(wish),
-                "lets_in": refused[wish.name] is None,
-            }
-    after = {wish.name: server.wished(task, wish) for wish in task.wishes}
-    server.journal.state({"role": role and task.role, **before}, {"role": task.role, **after})
+    refusals = {wish: _refusal(task.reaches(wish), password) for wish in kept}
+    after = {wish.name: _wished(server, task, wish) for wish in task.wishes}
+    before: dict[str, t.Any] = {wish.name: found[wish.name].state() for wish in new if wish.name in found}
+    for wish in kept:
+        state = found[wish.name].state()
+        state |= {"extensions": _extensions(server, wish), "lets_in": refusals[wish] is None}
+        before[wish.name] = {key: state[key] for key in after[wish.name]}
+        server.check_extensions({*wish.extensions}.difference(state["extensions"]))
+    server.journal.state({"role": role and task.role, "databases": before}, {"role": task.role, "databases": after})
 
-    if role is None or any(refused[wish.name] for wish in task.wishes if wish not in new) or len(new) == len(after):
-        server.give_password(task, password, new_role=role is None, creating=plans)
+    creating = [wish.name for wish in new]
+    if not kept or any(refusals.values()):
+        _give_password(server, task, password, creating, new_role=role is None)
     elif new:
-        server.act(None, compose("comment on role {} is {mark}", task.role, mark=task.mark(list(plans))))
-    for wish in task.wishes:
-        if wish in new:
-            creating = list(plans)[new.index(wish) + 1 :]
-            _make(server, task, wish, plans[wish.name], password, found.get(wish.name), creating)
-        elif before[wish.name] != after[wish.name]:
-            _converge(server, task, wish, before[wish.name])
-    for wish in task.wishes:
-        if refused[wish.name] and not check and (reason := _refusal(task.reaches(wish), password)):
+        server.act(None, compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)))
+    made: list[str] = []
+    for wish, plan in new.items():
+        creating.remove(wish.name)
+        try:
+            _make(server, task, wish, plan, password, creating, again=wish.name in found)
+        except WorktreesError as error:
+            if not made:
+                raise
+            raise PartialFailure(f"{error.message} (made: {', '.join(made)})", hint=error.hint, changed=True) from error
+        made.append(wish.name)
+    for wish in kept:
+        _converge(server, task, wish, before[wish.name], after[wish.name])
+    for wish in () if check else task.wishes:
+        if refusals.get(wish, "it is new") and (reason := _refusal(task.reaches(wish), password)):
             raise EnvironmentFailure(
-                f"role {task.role} does not get into database {wish.name} at {task.host}:{task.port}: {reason}",
-                hint="its pg_hba.conf has to let roles in with a password: "
+                f"role {task.role} does not get into database {wish.name} at {server.where}: {reason}",
+                hint="the server's pg_hba.conf has to let roles in with a password, for example: "
                 "host all all 127.0.0.1/32 scram-sha-256",
             )
     facts = {wish.asked: task.reaches(wish).facts("shared", task.password_file) for wish in task.wishes}
     return {"database": next(iter(facts.values())), "databases": facts}
 
 
-def _absent(server: Server, task: Task) -> Result:
-    role, found = server.role(task.role), server.databases(task.names)
-    _check_is_ours(task, role, found)
+def _absent(task: Task, server: Server) -> Result:
+    role, found = _role(server, task.role), _databases(server, task.names)
+    _check_are_ours(task, server, role, found)
     for one in found.values():
         if one.is_template:
             raise UserError(
-                f"database {one.name} is a template, and is not dropped as long as it is one",
+                f"database {one.name} at {server.where} is a template, and is not dropped while it is one",
                 hint=f'where nothing is copied from it any more: alter database "{one.name}" is_template false',
             )
     for name, what in server.rows(REPLICATION, names=task.names):
         raise UserError(
-            f"database {name} is replicated: {what} is in use",
-            hint=f"end it first, in database {name}: alter subscription .. disable, drop subscription .., "
-            "or stop who reads the slot",
+            f"database {name} at {server.where} is replicated: {what} is in use",
+            hint="end the subscription (alter subscription .. disable, drop subscription ..), or who reads the slot",
         )
-    rest = server.belongings(role, found) if role else []
-    before: dict[str, t.Any] = {"role": role and task.role, **{name: one.state() for name, one in found.items()}}
-    after: dict[str, t.Any] = {"role": task.role if rest else None}
-    password_file = None if rest or not task.password_file else task.password_file
-    if password_file and os.path.lexists(password_file):
-        before["password_file"] = password_file
-    server.journal.state(before, after)
+    gone = [one.oid for one in found.values()]
+    rest = [what for (what,) in server.rows(BELONGINGS, role=role.oid, gone=gone)] if role else []
+    state: dict[str, t.Any] = {"role": role and task.role, "databases": {n: one.state() for n, one in found.items()}}
+    end: dict[str, t.Any] = {"role": task.role if rest else None, "databases": {}}
+    forgotten = task.password_file if task.password_file and not rest and os.path.lexists(task.password_file) else None
+    if forgotten:
+        state["password_file"] = forgotten
+    server.journal.state(state, end)
+
     for name in found:
-        server.drop(name, f"drop database {name}", task.timeout)
+        server.drop(name, task.timeout)
     if role and not rest:
         server.act(f"drop role {task.role}", compose("drop role {}", task.role))
-    if "password_file" in before:
-        server.act(f"remove {password_file}")
+    if forgotten:
+        server.act(f"remove {forgotten}")
         if not server.journal.check:
-            os.unlink(t.cast("str", password_file))
-    return {"left": [f"role {task.role} has {what}" for what in rest]}
+            os.unlink(forgotten)
+    return {"left": [f"role {task.role}: {what}" for what in rest]}
 
 
-def _check_is_ours(task: Task, role: Role | None, found: dict[str, Found]) -> None:
+def _check_are_ours(task: Task, server: Server, role: Role | None, found: dict[str, Found]) -> None:
     """
     :raises UserError: the role, or a database, is somebody else's.
     """
-    things = [(f"role {task.role}", role.owner, "")] if role else []
-    things += [(f"database {one.name}", one.owner, f", but by role {one.role}") for one in found.values()]
-    for thing, owner, maker in things:
+    things = [(f"role {task.role}", role.owner)] if role else []
+    things += [(f"database {one.name} of role {one.role}", one.owner) for one in found.values()]
+    for thing, owner in things:
         if owner != task.owner:
+            whose = f"belongs to {owner}, not to {task.owner}" if owner else "is there, and was made for no task"
             raise UserError(
-                f"{thing} at {task.host}:{task.port} belongs to {owner}, not to {task.owner}"
-                if owner
-                else f"{thing} at {task.host}:{task.port} is there, and was not made for a task{maker}",
-                hint="choose another name, or let its owner remove it",
+                f"{thing} at {server.where} {whose}", hint="choose another name, or let its owner remove it"
             )
     for one in found.values():
         if one.role != task.role:
@@ -424,102 +413,42 @@ def _check_is_ours(task: Task, role: Role | None, found: dict[str, Found]) -> No
             )
 
 
-# Making a database
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How a database is going to be made.
-
-    :ivar strategy: of the copy, in the words of the server; empty where it has one only.
-    """
-
-    strategy: str
-    dump: Dump | None
-
-
-def _plan(server: Server, wish: Wish) -> Plan:
-    """Look whether a database can be made, and how that is done best.
-
-    :raises UserError: there is no such template or dump.
-    :raises EnvironmentFailure: the template is in use, or the dump cannot be read here.
-    """
-    size = 0
-    if wish.template is not None:
-        template = server.databases([wish.template]).get(wish.template)
-        if template is None:
+def _check_room(server: Server, task: Task, role: Role | None, new: list[Wish]) -> None:
+    """Refuse databases that nobody could connect to."""
+    places = server.places()
+    for wish in new:
+        if wish.connection_limit > places:
             raise UserError(
-                f"database {wish.name}: there is no template {wish.template!r} at {server.where}",
-                hint="see what there is: psql --list",
+                f"database {wish.name}: connection_limit is {wish.connection_limit}, "
+                f"and the server at {server.where} has {places} connections for all",
+                hint="ask for fewer, or raise max_connections of the server",
             )
-        if not template.ready:
-            raise EnvironmentFailure(f"database {wish.name}: its template {wish.template} is not complete yet")
-        if server.journal.check:  # the real run gives them the few seconds that the server waits
-            server.check_nobody_is_in(wish.template)
-        ((size,),) = server.rows("select pg_database_size(%(name)s)", name=wish.template)
-    dump = None if wish.dump is None else Dump.of(wish.dump, server.version // 10000)
-    return Plan(_strategy(wish, server.version, size, fsync=server.fsync), dump)
+    server.check_room(places, len(new))
+    if role and role.connection_limit != _pg_server.NO_LIMIT:
+        server.check_room(role.connection_limit, len(new), task.role)
 
 
-def _strategy(wish: Wish, version: int, size: int, *, fsync: bool) -> str:
-    """How the server is to copy a template of this size: through its log, or file by file with two checkpoints."""
-    if version < STRATEGY_SINCE:
-        if wish.strategy == "wal_log":
-            raise UserError(
-                f"database {wish.name}: PostgreSQL {version // 10000} has no strategy wal_log",
-                hint="use auto",
-            )
-        return ""
-    if wish.strategy != "auto":
-        return wish.strategy
-    large = LARGE_TO_CLONE if version >= CLONE_SINCE else LARGE
-    return "file_copy" if size >= large or not fsync else "wal_log"
+def _wished(server: Server, task: Task, wish: Wish) -> dict[str, t.Any]:
+    """How a database is going to be; only a superuser can give it its identity."""
+    return {
+        "role": task.role,
+        "ready": True,
+        "open": True,
+        "connection_limit": wish.connection_limit,
+        "private": True,
+        **({"identity": wish.name} if server.is_superuser else {}),
+        "extensions": list(wish.extensions),
+        "lets_in": True,
+    }
 
 
-def _make(
-    server: Server, task: Task, wish: Wish, plan: Plan, password: str, left: Found | None, creating: list[str]
-) -> None:
-    """Make a database and fill it; its mark comes last.
-
-    :arg left: what a killed run left of it.
-    :arg creating: what is still to be made after it.
-    """
-    check = server.journal.check
-    if left is not None:
-        server.drop(wish.name, f"drop database {wish.name}, which is half made", task.timeout)
-    server.create(task, wish, plan.strategy)
-    try:
-        server.settle(task, wish, None)
-        if wish.template or wish.extensions or server.version < STRATEGY_SINCE:
-            with contextlib.nullcontext(server) if check else server.within(wish.name) as inside:
-                if not check:
-                    inside.hand_over(task.role)
-                inside.create_extensions(wish, wish.extensions)
-        if plan.dump is not None:
-            server.journal.begin(f"restore {wish.dump} into database {wish.name}")
-            if not check:
-                plan.dump.restore(task, wish, password, keep=server.connection.fileno())
-    except Exception:
-        if not check:  # what failed half-way, for example on a full disk, is in nobody's way
-            with contextlib.suppress(_postgres.driver().Error, EnvironmentFailure):
-                server.drop(wish.name, None, task.timeout)
-        raise
-    server.act(
-        None,
-        compose("comment on database {} is {mark}", wish.name, mark=task.mark()),
-        compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)),
-    )
-
-
-def _converge(server: Server, task: Task, wish: Wish, before: dict[str, t.Any]) -> None:
-    """Give a complete database what it lacks of what is asked."""
-    wished = server.wished(task, wish)
-    if any(before[key] != wished[key] for key in wished if key not in ("extensions", "lets_in")):
-        server.settle(task, wish, f"set limit, rights and identity of database {wish.name}")
-    missing = [name for name in wish.extensions if name not in before["extensions"]]
-    if missing:
-        with server.within(wish.name) as inside:
-            inside.create_extensions(wish, missing)
+def _extensions(server: Server, wish: Wish) -> list[str]:
+    """Which of the extensions that are asked for a database has."""
+    if not wish.extensions:
+        return []
+    with server.within(wish.name) as inside:
+        rows = inside.rows("select extname from pg_extension")
+    return sorted({*wish.extensions}.intersection(name for (name,) in rows))
 
 
 def _refusal(address: _postgres.Address, password: str) -> str | None:
@@ -536,517 +465,116 @@ def _refusal(address: _postgres.Address, password: str) -> str | None:
     return f"another database answers there: expected {address.database!r}, got {identity!r}"
 
 
-# Dumps
+# Making
 
 
 @dataclasses.dataclass(frozen=True)
-class Dump:
-    """What pg_dump has written, and the program that reads it.
+class Plan:
+    """How a database is going to be made."""
 
-    :ivar contents: pg_restore's list of what to restore; None for SQL text.
+    strategy: str
+    dump: Dump | None
+
+
+def _plan(server: Server, wish: Wish) -> Plan:
+    """Look whether a database can be made, and how.
+
+    :raises UserError: the server has no such template, extension or strategy, or there is no such dump.
+    :raises EnvironmentFailure: the template is in use, or the dump cannot be read here.
     """
-
-    path: str
-    program: str
-    contents: str | None
-
-    @classmethod
-    def of(cls, path: str, major: int) -> Dump:
-        """
-        :arg major: the version of the server.
-        :raises UserError: there is no such dump.
-        :raises EnvironmentFailure: there is no program that can read it.
-        """
-        try:
-            is_archive = os.path.isdir(path) or _is_archive(path)
-        except OSError as error:
-            raise UserError(f"cannot read the dump {path}: {error.strerror}") from error
-        if not is_archive:
-            return cls(path, _client("psql", major), None)
-        program = _client("pg_restore", major)
-        listing = _commands.must((program, "--list", path), doing=f"cannot read the dump {path}")
-        # An extension that needs a superuser is made by one; nobody else may comment on it.
-        kept = [line for line in listing.splitlines() if " COMMENT - EXTENSION " not in line]
-        return cls(path, program, "\n".join((*kept, "")))
-
-    def restore(self, task: Task, wish: Wish, password: str, keep: int) -> None:
-        """Fill a database as the task's role, which can do no harm elsewhere.
-
-        :arg keep: the descriptor that the program inherits: the lock is held until it ends.
-        :raises EnvironmentFailure: with its last words.
-        """
-        from psycopg2.extensions import make_dsn
-
-        target = make_dsn(host=task.host, port=task.port, user=task.role, dbname=wish.name)
-        with _in_memory(f"*:*:*:*:{password}\n") as passwords, _in_memory(self.contents or "") as contents:
-            if self.contents is None:
-                options: tuple[str, ...] = (*PSQL, f"--file={self.path}", f"--dbname={target}")
-            else:
-                jobs = 1 if ";     Format: TAR" in self.contents else min(4, os.cpu_count() or 1)
-                if wish.connection_limit != NO_LIMIT:
-                    jobs = max(1, min(jobs, wish.connection_limit // 2))
-                options = (*RESTORE, f"--jobs={jobs}", f"--use-list={_path(contents)}", f"--dbname={target}", self.path)
-            _commands.must(
-                (self.program, *options),
-                doing=f"cannot restore {self.path} into database {wish.name}",
-                hint="extensions that need a superuser: name them in extensions; "
-                "a dump of SQL text: make it with pg_dump --no-owner --no-privileges",
-                env={"PGPASSFILE": _path(passwords)},
-                keep=(passwords, contents, keep),
+    if wish.template is not None:
+        template = _databases(server, [wish.template]).get(wish.template)
+        if template is None:
+            raise UserError(
+                f"database {wish.name}: there is no template {wish.template} at {server.where}",
+                hint="see what there is: psql --list",
             )
-
-
-def _is_archive(path: str) -> bool:
-    with open(path, "rb") as file:
-        start = file.read(262)
-    return start.startswith(b"PGDMP") or start[257:] == b"ustar"
-
-
-def _client(name: str, major: int) -> str:
-    """The path of a client program that is not older than the server, and the nearest to it."""
-    installed = [*glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), *glob.glob(f"/usr/pgsql-*/bin/{name}")]
-    versions: dict[int, str] = {}
-    for path in filter(None, (shutil.which(name), *installed)):
-        version = re.search(r"\) (\d+)", _commands.must((path, "--version"), doing=f"cannot use {name}"))
-        versions[int(version[1]) if version else 0] = path
-    fitting = [version for version in versions if version >= major]
-    if not fitting:
-        there = f"{name} {max(versions)} is older than the server" if versions else f"there is no {name} for the server"
-        raise EnvironmentFailure(
-            f"{there}, PostgreSQL {major}",
-            hint=f"apt install postgresql-client-{major}",
+        if not template.ready:
+            raise EnvironmentFailure(
+                f"database {wish.name}: its template {wish.template} at {server.where} is half made",
+                hint="provision the task that it belongs to again",
+            )
+        if server.journal.check:  # PostgreSQL gives them five seconds to leave, so the real run has to try
+            server.check_nobody_is_in(wish.template)
+    server.check_extensions(wish.extensions)
+    strategy = server.strategy(wish.strategy, wish.template)
+    if wish.strategy == "wal_log" != strategy:
+        raise UserError(
+            f"database {wish.name}: the server at {server.where} is older than the strategy wal_log",
+            hint="leave strategy out",
         )
-    return versions[min(fitting)]
+    return Plan(strategy, None if wish.dump is None else Dump.of(wish.dump, server.version // 10000))
 
 
-@contextlib.contextmanager
-def _in_memory(content: str) -> t.Iterator[int]:
-    """A file of mode 0600 without a name, of which nothing is left where we are killed (memfd_create(2))."""
-    handle = os.memfd_create("parallel-worktrees")
-    try:
-        os.fchmod(handle, 0o600)
-        with open(handle, "w", encoding="utf-8", closefd=False) as file:
-            file.write(content)
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def _path(handle: int) -> str:
-    return f"/proc/self/fd/{handle}"
-
-
-# The server
-
-
-@dataclasses.dataclass
-class Journal:
-    """What was done, or in check mode would be, through one run with its second beginning.
-
-    :ivar doing: the action that is under way.
-    :ivar secret: what no statement is told with.
-    """
-
-    check: bool
-    interrupted: bool = False
-    doing: str = "look at the server"
-    secret: str | None = None
-    actions: list[str] = dataclasses.field(default_factory=list)
-    statements: list[str] = dataclasses.field(default_factory=list)
-    before: dict[str, t.Any] | None = None
-    after: dict[str, t.Any] | None = None
-
-    def begin(self, action: str) -> None:
-        self.doing = action
-        self.actions.append(action)
-
-    def state(self, before: dict[str, t.Any], after: dict[str, t.Any]) -> None:
-        """Keep how things were at the first look, and how they are going to be."""
-        self.before = before if self.before is None else self.before
-        self.after = after
-
-    def result(self, header: str) -> Result:
-        changed = self.before != self.after
-        difference = {"before": self.before, "after": self.after, "before_header": header, "after_header": header}
-        return {
-            "changed": changed,
-            "diff": [difference] if changed else [],
-            "actions": self.actions,
-            "statements": self.statements,
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class Role:
-    oid: int
-    owner: str | None
-    connection_limit: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """A database that is there.
-
-    :ivar owner: the mark of the task that it is made for.
-    :ivar ready: whether it is complete.
-    :ivar private: whether nobody but its role may connect.
-    :ivar identity: what it says of itself.
-    """
-
-    oid: int
-    name: str
-    role: str
-    owner: str | None
-    ready: bool
-    is_template: bool
-    connections: bool
-    connection_limit: int
-    private: bool
-    identity: str | None
-
-    @classmethod
-    def of(cls, row: tuple[t.Any, ...]) -> Found:
-        oid, name, role, comment, role_comment, is_template, connections, limit, settings, public = row
-        maker = _read_mark(role_comment)
-        half_made = comment is None and name in maker.get("creating", ())
-        prefix = f"{_postgres.IDENTITY_SETTING}="
-        return cls(
-            oid=oid,
-            name=name,
-            role=role,
-            owner=(maker if half_made else _read_mark(comment)).get("owner"),
-            ready=not half_made and limit != INVALID,
-            is_template=is_template,
-            connections=connections,
-            connection_limit=limit,
-            private=not public,
-            identity=next((one.removeprefix(prefix) for one in settings or () if one.startswith(prefix)), None),
-        )
-
-    def state(self) -> dict[str, t.Any]:
-        keys = ("role", "ready", "connections", "connection_limit", "private", "identity")
-        return {key: getattr(self, key) for key in keys}
-
-
-def _read_mark(comment: str | None) -> dict[str, t.Any]:
-    """The mark in a comment; an empty one where a person has written it."""
-    try:
-        mark = json.loads(comment or "{}")
-    except ValueError:
-        return {}
-    return mark if isinstance(mark, dict) else {}
-
-
-def compose(text: str, *names: str, **values: t.Any) -> Composed:
-    """A statement with its names and values quoted by the driver."""
-    from psycopg2 import sql
-
-    return sql.SQL(text).format(
-        *map(sql.Identifier, names), **{key: sql.Literal(value) for key, value in values.items()}
+def _give_password(server: Server, task: Task, password: str, creating: list[str], *, new_role: bool) -> None:
+    """Make the role, or give it its password again, and note what is being made for it."""
+    verifier = server.journal.secret = _postgres.scram_verifier(password)
+    verb, action = ("create", "create role") if new_role else ("alter", "set the password of role")
+    # Who is no superuser can give a database only to a role that he is a member of.
+    joining = [compose("grant {} to current_user", task.role)] if new_role and not server.is_superuser else []
+    server.act(
+        f"{action} {task.role}",
+        compose(verb + " role {} login password {verifier}", task.role, verifier=verifier),
+        *joining,
+        compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)),
     )
 
 
-class Server:
-    """An open connection, with the account of what is done on it."""
+def _make(
+    server: Server, task: Task, wish: Wish, plan: Plan, password: str, creating: list[str], *, again: bool
+) -> None:
+    """Make a database and fill it; its mark comes last.
 
-    def __init__(self, address: _postgres.Address, password: str | None, journal: Journal) -> None:
-        self.address = address
-        self.password = password
-        self.journal = journal
-        self.connection = _postgres.connect(address, password)
-        self.connection.set_client_encoding("UTF8")
-        self.version = self.connection.server_version
-
-    @property
-    def where(self) -> str:
-        return f"{self.address.host}:{self.address.port}"
-
-    def rows(self, query: str, **values: t.Any) -> list[tuple[t.Any, ...]]:
-        """The answer to a question."""
-        with self._telling(), self.connection.cursor() as cursor:
-            cursor.execute(query, values)
-            return cursor.fetchall()
-
-    def act(self, action: str | None, *statements: Composed) -> None:
-        """Do something and tell of it: these statements as one transaction; in check mode only tell.
-
-        :arg action: None where the statements belong to the action before.
-        """
-        journal = self.journal
-        if action is not None:
-            journal.begin(action)
-        texts = [statement.as_string(self.connection) for statement in statements]
-        hidden = {journal.secret: _secrets.MASK} if journal.secret else {}
-        journal.statements += [_secrets.reveal(text, hidden) for text in texts]
-        if texts and not journal.check:
-            with self._telling(), self.connection.cursor() as cursor:
-                cursor.execute("; ".join(texts))
-
-    @contextlib.contextmanager
-    def _telling(self) -> t.Iterator[None]:
-        """Tell what the server refuses; a lost connection is left to who can begin again."""
-        try:
-            yield
-        except _postgres.driver().Error as error:
-            if _is_lost(error):
-                raise
-            raise _failure(self.journal.doing, error) from error
-
-    @contextlib.contextmanager
-    def within(self, database: str) -> t.Iterator[Server]:
-        """The same in another database."""
-        inside = Server(dataclasses.replace(self.address, database=database), self.password, self.journal)
-        with contextlib.closing(inside.connection):
-            yield inside
-
-    # Looking
-
-    @property
-    def is_superuser(self) -> bool:
-        return self.connection.get_parameter_status("is_superuser") == "on"
-
-    @property
-    def fsync(self) -> bool:
-        return self.rows("show fsync") == [("on",)]
-
-    def role(self, name: str) -> Role | None:
-        for oid, comment, limit in self.rows(ROLE, name=name):
-            return Role(oid, _read_mark(comment).get("owner"), limit)
-        return None
-
-    def databases(self, names: list[str] | None = None) -> dict[str, Found]:
-        """Those of these names that are there, or all."""
-        return {row[1]: Found.of(row) for row in self.rows(DATABASES, names=names)}
-
-    def extensions(self, wish: Wish) -> list[str]:
-        """Which of the extensions that are asked for a database has."""
-        if not wish.extensions:
-            return []
-        with self.within(wish.name) as inside:
-            found = inside.rows("select extname from pg_extension where extname = any(%(names)s)", names=list(wish.extensions))
-        return sorted(name for (name,) in found)
-
-    def wished(self, task: Task, wish: Wish) -> dict[str, t.Any]:
-        """How a database is going to be."""
-        return {
-            "role": task.role,
-            "ready": True,
-            "connections": True,
-            "connection_limit": wish.connection_limit,
-            "private": True,
-            "identity": wish.name if self.is_superuser else None,
-            "extensions": sorted(set(wish.extensions)),
-            "lets_in": True,
-        }
-
-    def belongings(self, role: Role, gone: dict[str, Found]) -> list[str]:
-        """What a role has beside these databases."""
-        oids = [one.oid for one in gone.values()]
-        return [what for (what,) in self.rows(BELONGINGS, role=role.oid, gone=oids)]
-
-    def check_rights(self) -> None:
-        """
-        :raises EnvironmentFailure: this user may not make databases and roles.
-        """
-        user = self.address.user
-        (rights,) = self.rows("select rolsuper or rolcreatedb and rolcreaterole from pg_roles where rolname = current_user")
-        if not rights[0]:
-            raise EnvironmentFailure(
-                f"user {user} at {self.where} may not make databases and roles",
-                hint=f'name a superuser in admin_user, or give it the right: alter role "{user}" createdb createrole',
-            )
-
-    def check_extensions(self, wish: Wish) -> None:
-        """
-        :raises UserError: an extension is not installed on the server.
-        """
-        for name in wish.extensions:
-            if not self.rows("select from pg_available_extensions where name = %(name)s", name=name):
-                raise UserError(
-                    f"database {wish.name}: the extension {name!r} is not installed on the server at {self.where}",
-                    hint="see what is: select name from pg_available_extensions",
-                )
-
-    def check_nobody_is_in(self, template: str) -> None:
-        """
-        :raises EnvironmentFailure: somebody is connected to a database, so that it cannot be copied.
-        """
-        sessions = self.rows(SESSIONS, name=template)
-        if sessions:
-            people = "; ".join(f"pid {pid}, user {user}, {program or 'unnamed'}" for pid, user, program in sessions)
-            raise EnvironmentFailure(
-                f"the template {template} cannot be copied while somebody is connected to it: {people}",
-                hint="close these sessions, or copy a database that nobody can connect to",
-            )
-
-    def check_room(self, task: Task, role: Role | None, new: list[Wish]) -> None:
-        """
-        :raises UserError: a database asks for more connections than the server has.
-        :raises EnvironmentFailure: the server, or the role, has none left for a new database.
-        """
-        ((places,),) = self.rows(PLACES)
-        for wish in new:
-            if wish.connection_limit > places:
-                raise UserError(
-                    f"database {wish.name}: connection_limit is {wish.connection_limit}, and the server at {self.where} "
-                    f"has {places} connections for all",
-                    hint="ask for fewer, or raise max_connections of the server",
-                )
-        holders = self.rows(HOLDERS)
-        left = places - sum(count for *_, count in holders)
-        who, hint = f"the server at {self.where} has", "end some of them, or raise max_connections of the server"
-        if role and role.connection_limit >= 0:
-            own = role.connection_limit - sum(count for _, user, _, count in holders if user == task.role)
-            if own < left:
-                left, places = own, role.connection_limit
-                who, hint = f"role {task.role} has", f'end some of them, or: alter role "{task.role}" connection limit -1'
-        if left < len(new):
-            held = "; ".join(
-                f"{count} by {program or 'unnamed'} (user {user}, database {database})"
-                for database, user, program, count in holders
-            )
-            raise EnvironmentFailure(
-                f"{who} {max(left, 0)} of {places} connections left, and {len(new)} are needed; held are {held}",
-                hint=hint,
-            )
-
-    # Doing
-
-    def lock(self, role: str, timeout: float) -> None:
-        """Keep other runs from a role until this connection ends.
-
-        :raises EnvironmentFailure: one is at work all the time.
-        """
-        key = zlib.crc32(role.encode()) - (1 << 31)
-        try:
-            with self.connection.cursor() as cursor:
-                cursor.execute(
-                    "set statement_timeout = 0; begin; set local lock_timeout = %s; select pg_advisory_lock(%s, %s); commit",
-                    (max(1, int(timeout * 1000)), LOCK, key),
-                )
-        except _postgres.driver().errors.LockNotAvailable as error:
-            raise EnvironmentFailure(
-                f"another run has been at work on role {role} at {self.where} for {timeout:g} s",
-                hint="try again when it has ended",
-            ) from error
-
-    def give_password(self, task: Task, password: str, *, new_role: bool, creating: t.Iterable[str]) -> None:
-        """Make the role, or give it its password anew, and note what is being made for it."""
-        verifier = self.journal.secret = _postgres.scram_verifier(password)
-        verb = "create" if new_role else "alter"
-        joining = [compose("grant {} to current_user", task.role)] if new_role and not self.is_superuser else []
-        self.act(
-            f"create role {task.role}" if new_role else f"set the password of role {task.role}",
-            compose(f"{verb} role {{}} login password {{verifier}}", task.role, verifier=verifier),
-            *joining,
-            compose("comment on role {} is {mark}", task.role, mark=task.mark(list(creating))),
-        )
-
-    def create(self, task: Task, wish: Wish, strategy: str) -> None:
-        """Make a database that nobody but a superuser can connect to yet."""
-        if strategy == "file_copy" and self.version >= CLONE_SINCE:
-            self._let_clone()
-        source = f" as a copy of {wish.template}" if wish.template else ""
-        try:
-            self.act(
-                f"create database {wish.name}{source}",
-                compose(
-                    f"create database {{}} owner {{}} template {{}} connection limit {{limit}}"
-                    f"{' strategy ' + strategy if strategy else ''}",
-                    wish.name,
-                    task.role,
-                    wish.template or "template1",
-                    limit=CLOSED,
-                ),
-            )
-        except EnvironmentFailure as failure:
-            if isinstance(failure.__cause__, _postgres.driver().errors.ObjectInUse):
-                self.check_nobody_is_in(wish.template or "template1")
-            raise
-
-    def _let_clone(self) -> None:
-        """Share the template's blocks where the server and its file system can; where not, it is a copy."""
-        if self.rows("select from pg_settings where name = 'file_copy_method' and 'clone' = any(enumvals)"):
-            self.act(None, compose("set file_copy_method = clone"))
-
-    def settle(self, task: Task, wish: Wish, action: str | None) -> None:
-        """Give a database what no copy has: its rights, its limit, its identity."""
-        identity = [compose(f"alter database {{}} set {_postgres.IDENTITY_SETTING} = {{name}}", wish.name, name=wish.name)]
-        self.act(
-            action,
-            compose("revoke connect on database {} from public", wish.name),
-            compose("grant connect on database {} to {}", wish.name, task.role),
-            *(identity if self.is_superuser else ()),
-            compose(
-                "alter database {} allow_connections true connection limit {limit}",
-                wish.name,
-                limit=wish.connection_limit,
-            ),
-        )
-
-    def hand_over(self, role: str) -> None:
-        """Let a role own what others have made in this database; for ``pg_database_owner`` see PostgreSQL's manual."""
-        from psycopg2 import sql
-
-        changes = [sql.SQL(text.replace("{", "{{").replace("}", "}}")).format() for (text,) in self.rows(HAND_OVER, role=role)]
-        for start in range(0, len(changes), AT_ONCE):
-            self.act(None, *changes[start : start + AT_ONCE])
-
-    def create_extensions(self, wish: Wish, names: t.Iterable[str]) -> None:
-        for name in names:
-            self.act(
-                f"create extension {name} in database {wish.name}",
-                compose("create extension if not exists {} cascade", name),
-            )
-
-    def drop(self, name: str, action: str | None, timeout: float) -> None:
-        """Drop a database with the sessions and prepared transactions in it."""
-        prepared = self.rows("select gid from pg_prepared_xacts where database = %(name)s", name=name)
-        if prepared:
-            with self.within(name) as inside:
-                for (gid,) in prepared:
-                    inside.act(
-                        f"roll back the prepared transaction {gid} in database {name}",
-                        compose("rollback prepared {gid}", gid=gid),
-                    )
-        if self.version >= FORCE_SINCE:
-            self.act(action, compose("drop database {} with (force)", name))
-            return
-        self.act(action, compose("alter database {} allow_connections false", name))
-        until = time.monotonic() + timeout
-        while True:
-            terminate = "select pg_terminate_backend(pid) from pg_stat_activity where datname = {name}"
-            try:
-                self.act(None, compose(terminate, name=name))
-                self.act(None, compose("drop database {}", name))
-                return
-            except EnvironmentFailure as failure:
-                in_use = isinstance(failure.__cause__, _postgres.driver().errors.ObjectInUse)
-                if not in_use or time.monotonic() > until:
-                    raise
-
-
-@contextlib.contextmanager
-def _administration(params: Params, journal: Journal) -> t.Iterator[Server]:
-    """The server as its administrator sees it; nobody else is at work on the role, but in check mode."""
-    path = params["admin_password_file"]
+    :arg creating: what is still to be made after it.
+    :arg again: whether a killed run has left something of it.
+    """
+    check = server.journal.check
+    if again:
+        server.drop(wish.name, task.timeout, ", which is half made")
+    server.create(wish.name, task.role, wish.template, plan.strategy)
     try:
-        password = None if path is None else _secrets.read(path)
-    except FileNotFoundError as error:
-        raise UserError(f"there is no admin_password_file {path}") from error
-    address = _postgres.Address(params["host"], params["port"], params["admin_user"], params["maintenance_database"])
-    until = time.monotonic() + params["timeout"]
-    while True:
-        try:
-            server = Server(address, password, journal)
-            break
-        except _postgres.driver().OperationalError as error:
-            coming = journal.interrupted or re.search(STARTING, str(error))
-            if not coming or time.monotonic() > until:
-                raise _no_way_in(address, error) from error
-        time.sleep(0.05)
-    with contextlib.closing(server.connection):
-        server.check_rights()
-        if not journal.check:
-            server.lock(_name("role", params["role"]), params["timeout"])
-        yield server
+        _settle(server, task, wish, None)
+        if wish.template or wish.extensions or server.version < PUBLIC_SINCE:
+            with contextlib.nullcontext(server) if check else server.within(wish.name) as inside:
+                if not check:
+                    inside.hand_over(task.role)
+                inside.create_extensions(wish.name, wish.extensions)
+        if plan.dump is not None:
+            server.journal.begin(f"restore {wish.dump} into database {wish.name}")
+            if not check:
+                limit = None if wish.connection_limit == _pg_server.NO_LIMIT else wish.connection_limit
+                keep = (server.connection.fileno(),)
+                plan.dump.restore(task.reaches(wish), password, connections=limit, keep=keep)
+    except Exception:
+        if not check:  # what has failed, for example on a full disk, shall be in nobody's way
+            with contextlib.suppress(_postgres.driver().Error, EnvironmentFailure):
+                server.drop(wish.name, task.timeout)
+        raise
+    server.act(
+        None,
+        compose("comment on database {} is {mark}", wish.name, mark=task.mark()),
+        compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)),
+    )
+
+
+def _settle(server: Server, task: Task, wish: Wish, action: str | None) -> None:
+    """Give a database what none gets from its template: rights, limit, identity."""
+    identity = compose("alter database {} set {}.{} = {name}", wish.name, *IDENTITY, name=wish.name)
+    limit = "alter database {} allow_connections true connection limit {limit}"
+    server.act(
+        action,
+        compose("revoke connect on database {} from public", wish.name),
+        compose("grant connect on database {} to {}", wish.name, task.role),
+        *([identity] if server.is_superuser else []),
+        compose(limit, wish.name, limit=wish.connection_limit),
+    )
+
+
+def _converge(server: Server, task: Task, wish: Wish, before: dict[str, t.Any], after: dict[str, t.Any]) -> None:
+    """Give a complete database what it lacks of what is asked."""
+    if any(before[key] != after[key] for key in after if key not in ("extensions", "lets_in")):
+        _settle(server, task, wish, f"set rights, limit and identity of database {wish.name}")
+    missing = sorted({*after["extensions"]}.difference(before["extensions"]))
+    if missing:
+        with server.within(wish.name) as inside:
+            inside.create_extensions(wish.name, missing)

@@ -36,31 +36,36 @@ def operation(params: Params, *, check: bool) -> Result:
         if _is_gone(task)
     ]
     lines = [f"{one.kind} {one.name}: {one.why}" for one in left]
-    removing = params["apply"] and not check
-    failures = []
-    if removing:
-        for one in left:
-            try:
-                one.remove(params)
-            except WorktreesError as error:
-                failures.append(f"{one.kind} {one.name}: {error.message}")
-    if failures:
-        raise PartialFailure(
-            f"{len(failures)} of {len(left)} leftovers stay:\n  " + "\n  ".join(failures),
-            hint="look at them; -e force=true saves work first and then removes it",
-            changed=len(failures) < len(left),
-        )
-    if removing or not left:
-        report = "\n".join(f"removed {line}" for line in lines) or "nothing is left over"
+    if params["apply"]:
+        _remove_all(left, params, check=check)
+    if not left:
+        report = "nothing is left over"
+    elif params["apply"]:
+        report = "\n".join(f"{'would remove' if check else 'removed'} {line}" for line in lines)
     else:
         report = "\n".join([*lines, "remove them: add -e apply=true"])
     return {
-        "changed": bool(left) and bool(params["apply"]),
+        "changed": bool(left) and params["apply"],
         "leftovers": [{"kind": one.kind, "name": one.name, "why": one.why} for one in left],
         "actions": [f"remove {line}" for line in lines] if params["apply"] else [],
         "diff": [{"before": "".join(line + "\n" for line in lines), "after": ""}] if left and params["apply"] else [],
         "report": report,
     }
+
+
+def _remove_all(left: t.Sequence[_Leftover], params: Params, *, check: bool) -> None:
+    failures = []
+    for one in left:
+        try:
+            one.remove(params, check=check)
+        except WorktreesError as error:
+            failures.append(f"{one.kind} {one.name}: {error.message}")
+    if failures:
+        raise PartialFailure(
+            f"{len(failures)} of {len(left)} leftovers stay:\n  " + "\n  ".join(failures),
+            hint="look at them; -e force=true saves work first and then removes it",
+            changed=len(failures) < len(left) and not check,
+        )
 
 
 def _is_gone(task: dict[str, t.Any]) -> bool:
@@ -77,46 +82,48 @@ class _Leftover:
         self.why = why
         self.about = about
 
-    def remove(self, params: Params) -> None:
+    def remove(self, params: Params, *, check: bool) -> None:
         about = self.about
         if self.kind == "task":
-            self._remove_task(params)
+            self._remove_task(params, check=check)
         elif self.kind == "worktree":
             worktree = {**about, "name": self.name, "branch": about["branch"] or "HEAD"}
-            _remove_worktrees([worktree], about["owner"] or "", params)
+            _remove_worktrees([worktree], about["owner"] or "", params, check=check)
         elif self.kind == "lease":
             _registry_id, workspace, task = task_of(about["owner"])
-            _give_back_lease(workspace, task, params)
+            _give_back_lease(workspace, task, params, check=check)
         else:
-            _remove_database(self.kind, self.name, about["owner"], about)
+            _remove_database(self.kind, self.name, about["owner"], about, check=check)
 
-    def _remove_task(self, params: Params) -> None:
+    def _remove_task(self, params: Params, *, check: bool) -> None:
         """What a teardown does: of worktrees that are gone, git may still know, and so may work be lost."""
         about, plan = self.about, self.about["plan"]
-        _remove_worktrees(plan["worktrees"], about["owner"], params)
+        _remove_worktrees(plan["worktrees"], about["owner"], params, check=check)
         database = plan.get("database")
         if database:
-            _remove_database(database["backend"], database["name"], about["owner"], database[database["backend"]])
-        _give_back_lease(about["workspace"], about["name"], params)
+            _remove_database(
+                database["backend"], database["name"], about["owner"], database[database["backend"]], check=check
+            )
+        _give_back_lease(about["workspace"], about["name"], params, check=check)
         record = {"workspace": about["workspace"], "task": about["name"], "pattern": ".*", "state": "absent"}
-        _records.operation(_filled(_records.ARGUMENT_SPEC, record, params), check=False)
+        _records.operation(_filled(_records.ARGUMENT_SPEC, record, params), check=check)
 
 
-def _remove_worktrees(worktrees: t.Sequence[dict[str, t.Any]], owner: str, params: Params) -> None:
+def _remove_worktrees(worktrees: t.Sequence[dict[str, t.Any]], owner: str, params: Params, *, check: bool) -> None:
     options = _worktrees.ARGUMENT_SPEC["worktrees"]["options"]
     given = {"worktrees": [_filled(options, one) for one in worktrees], "owner": owner, "state": "absent"}
-    _worktrees.operation(_filled(_worktrees.ARGUMENT_SPEC, given, params), check=False)
+    _worktrees.operation(_filled(_worktrees.ARGUMENT_SPEC, given, params), check=check)
 
 
-def _remove_database(backend: str, name: str, owner: str, where: dict[str, t.Any]) -> None:
+def _remove_database(backend: str, name: str, owner: str, where: dict[str, t.Any], *, check: bool) -> None:
     own = _filled(_databases.ARGUMENT_SPEC[backend]["options"], where)
     given = {"backend": backend, "name": name, "owner": owner, "state": "absent", backend: own}
-    _databases.operation(_filled(_databases.ARGUMENT_SPEC, given), check=False)
+    _databases.operation(_filled(_databases.ARGUMENT_SPEC, given), check=check)
 
 
-def _give_back_lease(workspace: str, task: str, params: Params) -> None:
+def _give_back_lease(workspace: str, task: str, params: Params, *, check: bool) -> None:
     given = {"workspace": workspace, "owners": [task], "state": "absent"}
-    _leases.operation(_filled(_leases.ARGUMENT_SPEC, given, params), check=False)
+    _leases.operation(_filled(_leases.ARGUMENT_SPEC, given, params), check=check)
 
 
 def _filled(spec: dict[str, t.Any], given: t.Mapping[str, t.Any], ours: t.Mapping[str, t.Any] | None = None) -> Params:

@@ -514,18 +514,22 @@ def _register(member: Member, start: str) -> None:
 
 def _check_out(finding: Finding) -> None:
     member, repository = finding.member, finding.member.repository
-    if finding.state == "half":
-        # The lock of the repository is ours, so no git of ours is at work that these could belong to.
-        admin = repository.admin_in(member.path)
-        for left in (f"{admin}/index", f"{admin}/HEAD", f"{repository.common}/refs/heads/{member.branch}"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(left + ".lock")
+    if finding.standing:
+        _break_locks(member)
     what = ("--no-track", "-b", member.branch, str(finding.start)) if finding.is_new else (member.branch,)
     repository.must(
         *("checkout", "--quiet", "--force", "--no-recurse-submodules", *what, "--"),
         doing=f"repository {member.name}: checking out {member.branch} in {member.path}",
         worktree=member.path,
     )
+
+
+def _break_locks(member: Member) -> None:
+    """Remove git's own locks that a killed run left. That of the repository is ours, so no git of ours is at work."""
+    admin = member.repository.admin_of(member.path)
+    for left in (f"{admin}/index", f"{admin}/HEAD", f"{member.repository.common}/refs/heads/{member.branch}"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(left + ".lock")
 
 
 def _provide(submodule: Member, commit: str) -> None:
@@ -780,6 +784,8 @@ def _remove(looks: t.Sequence[Look], params: Params) -> list[dict[str, str]]:
         if os.path.lexists(member.path):
             member.repository.throw_away(member.path)
         if look.standing:
+            if look.standing.gone or look.standing.lock == MAKING:
+                _break_locks(member)
             if params["delete_branch"] and look.tip:
                 _delete_branch(member, look.tip)
             _forget(member)
@@ -812,8 +818,6 @@ def _forget(member: Member) -> None:
     admin = member.repository.admin_of(member.path)
     if admin:
         member.repository.throw_away(admin)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(admin))
 
 
 def _delete_branch(member: Member, tip: str) -> None:
@@ -842,6 +846,8 @@ def _tidy(tops: t.Iterable[Member]) -> None:
                 _exclude.remove(common, member.exclusion)
     for member in (one for top in tops for one in top.everyone):
         repository = member.repository
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.join(repository.common, "worktrees"))
         if not any(Manifest.in_admin("", admin).exists for admin in repository.admins()):
             _exclude.clear(repository.common)
     for folders in trash.values():

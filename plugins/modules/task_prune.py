@@ -20,8 +20,7 @@ extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
   check_mode:
-    support: partial
-    details: It does not foresee that a removal is refused, such as for work that would be lost.
+    support: full
   diff_mode:
     support: full
   idempotent:

@@ -1,0 +1,280 @@
+#!/usr/bin/python
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pg_database
+short_description: Give a task databases of its own in a PostgreSQL server that others use as well
+version_added: 1.0.0
+author:
+  - parallel.worktrees contributors (@parallel-worktrees)
+description:
+  - Makes one or several databases, empty, as copies of a template, or from a dump, and the role that owns them. Nobody
+    but this role and superusers can connect to them.
+  - Comments on the role and on each database say whose they are. What another owner, or no task at all, has made is
+    neither used nor dropped.
+  - Everything is looked at before anything is made. A database that a killed run left half made is dropped and made
+    anew; one that is complete keeps its data.
+  - The password is generated where O(password_file) does not exist. It is sent to the server as a SCRAM verifier only,
+    and appears in no result, log or argument.
+  - Runs for the same O(role) wait for each other. Where the server restarts meanwhile, the work is begun once more.
+extends_documentation_fragment:
+  - parallel.worktrees.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  databases:
+    description:
+      - The databases, in the order in which they are made.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - Name of the database. One of more than 63 bytes keeps its start and gets a hash of the whole.
+        type: str
+        required: true
+      template:
+        description:
+          - The database that it is a copy of. Nobody may be connected to that one.
+          - What others own in the copy is given to O(role), but for what belongs to C(pg_database_owner), the members
+            of extensions, and what only superusers can own.
+          - Without it, the database is a copy of C(template1).
+        type: str
+      dump:
+        description:
+          - What C(pg_dump) has written, in any of its formats. It is restored by O(role), without owners and rights.
+          - C(pg_restore), or C(psql) for SQL text, has to be on this machine and not older than the server. SQL text
+            has to come from C(pg_dump --no-owner --no-privileges).
+          - A database that is complete is never restored again.
+        type: path
+      extensions:
+        description:
+          - Extensions that the database has, made by O(admin_user) before the O(databases[].dump) is restored.
+        type: list
+        elements: str
+        default: []
+      connection_limit:
+        description:
+          - How many connections it takes. Without it there is no limit.
+        type: int
+      strategy:
+        description:
+          - How the template is copied. With V(wal_log), through the server's log, which suits small ones. With
+            V(file_copy), file by file between two checkpoints, from PostgreSQL 18 on with shared blocks where the file
+            system has these.
+          - With V(auto), it is V(file_copy) from 64 MB on, from 32 MB on with PostgreSQL 18, and where the server has
+            V(fsync=off).
+          - PostgreSQL 14 and older know V(file_copy) only.
+        type: str
+        choices:
+          - auto
+          - wal_log
+          - file_copy
+        default: auto
+  owner:
+    description:
+      - To whom the databases belong, kept in their comments.
+    type: str
+    required: true
+  role:
+    description:
+      - The task's own role, which owns its databases. One of more than 63 bytes is shortened as the databases are.
+    type: str
+    required: true
+  password_file:
+    description:
+      - The file that keeps the password of O(role), of mode 0600. When it was lost or changed, the server is given the
+        new one.
+      - Required with O(state=present).
+    type: path
+  state:
+    description:
+      - With V(present), the databases are there and let the role in.
+      - With V(absent), they are dropped with the sessions and prepared transactions in them. Then the role, unless it
+        owns more, and O(password_file) are removed. A template and a database that is replicated are refused.
+    type: str
+    choices:
+      - present
+      - absent
+    default: present
+  protected:
+    description:
+      - Databases that no task can have or drop, such as the one that its workspace works on without tasks. The
+        O(maintenance_database), C(postgres), C(template0) and C(template1) are protected always.
+    type: list
+    elements: str
+    default: []
+  host:
+    description:
+      - Where the server listens, or the folder of its socket. The task is told the same.
+    type: str
+    default: 127.0.0.1
+  port:
+    description:
+      - The port that it listens on.
+    type: int
+    default: 5432
+  admin_user:
+    description:
+      - Who makes the databases. A superuser, or a role with C(CREATEDB) and C(CREATEROLE), which can do without
+        extensions that need a superuser.
+    type: str
+    default: postgres
+  admin_password_file:
+    description:
+      - The file that has his password. Without it, the server has to let him in without one, or C(~/.pgpass) has it.
+    type: path
+  maintenance_database:
+    description:
+      - The database that he connects to.
+    type: str
+    default: postgres
+  timeout:
+    description:
+      - How many seconds to wait for a server that is about to start, for another run on the same O(role), and for
+        sessions that are to end. Copies and restores may take longer.
+    type: float
+    default: 60
+requirements:
+  - PostgreSQL 12 or newer
+  - psycopg2 (Python)
+  - Linux
+seealso:
+  - module: parallel.worktrees.pg_cluster
+  - module: parallel.worktrees.pg_container
+"""
+
+EXAMPLES = r"""
+- name: Give the task two databases
+  parallel.worktrees.pg_database:
+    databases:
+      - name: carlo_oauth_v2_1f3a5c
+        template: carlo_golden
+      - name: world_oauth_v2_1f3a5c
+        extensions: [postgis]
+        connection_limit: 20
+    owner: carlo/oauth-v2
+    role: carlo_oauth_v2_1f3a5c
+    password_file: "{{ ansible_facts.env.HOME }}/.local/state/parallel-worktrees/secrets/carlo/oauth-v2/database"
+    admin_password_file: /srv/passwords/postgres
+    protected: [carlo, world]
+
+- name: From a dump, in a server that is reached by its socket
+  parallel.worktrees.pg_database:
+    databases:
+      - name: carlo_oauth_v2_1f3a5c
+        dump: /srv/dumps/carlo.dump
+    owner: carlo/oauth-v2
+    role: carlo_oauth_v2_1f3a5c
+    password_file: /srv/passwords/oauth-v2
+    host: /var/run/postgresql
+
+- name: Take them back
+  parallel.worktrees.pg_database:
+    databases:
+      - name: carlo_oauth_v2_1f3a5c
+      - name: world_oauth_v2_1f3a5c
+    owner: carlo/oauth-v2
+    role: carlo_oauth_v2_1f3a5c
+    password_file: /srv/passwords/oauth-v2
+    admin_password_file: /srv/passwords/postgres
+    state: absent
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - create role carlo_oauth_v2_1f3a5c
+    - create database carlo_oauth_v2_1f3a5c as a copy of carlo_golden
+statements:
+  description: The SQL that ran, or would run in check mode, without passwords.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - create role "carlo_oauth_v2_1f3a5c" login password '********'
+database:
+  description: How to reach the first of the databases, with a placeholder in the place of the password.
+  returned: success and O(state=present)
+  type: dict
+  contains:
+    backend:
+      description: Always V(shared).
+      type: str
+    host:
+      description: Address of the server, or the folder of its socket.
+      type: str
+    port:
+      description: Port of the server.
+      type: int
+    user:
+      description: Name of the role.
+      type: str
+    name:
+      description: Name of the database, as it fitted.
+      type: str
+    password:
+      description: What stands for the password in values that other modules of this collection write.
+      type: str
+    password_file:
+      description: The file that has the password.
+      type: str
+    url:
+      description: All of it as a URL.
+      type: str
+databases:
+  description: The same of each database, by the name that it was asked for with.
+  returned: success and O(state=present)
+  type: dict
+left:
+  description: What the role still has, for which it was not dropped.
+  returned: success and O(state=absent)
+  type: list
+  elements: str
+  sample:
+    - "role carlo_oauth_v2_1f3a5c: database reports"
+failure:
+  description:
+    - V(user) if what was asked cannot be done as asked, for example because a database is another owner's.
+    - V(environment) if a machine did not do its part, for example because the server is down, a template is in use, or
+      too few connections are left; the message then says who holds them.
+    - V(partial) if some of the databases were made and one was not. The same call again makes the rest.
+  returned: failure
+  type: str
+  sample: environment
+hint:
+  description: The command or change that helps.
+  returned: failure
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._door import answer
+from ..module_utils._pg_databases import ARGUMENT_SPEC, operation
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    result = answer(operation, module.params, check=module.check_mode, diff=module._diff)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
