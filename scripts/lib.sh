@@ -155,7 +155,7 @@ docker_answers() { docker version >/dev/null 2>&1; }
 
 # Starts a Docker engine unless one answers. Sets "stop_docker" to what ends the one it started.
 start_docker() {
-    stop_docker=:
+    stop_docker=''
     if docker_answers; then return; fi
     need_packages docker.io iptables
     if docker_answers; then return; fi
@@ -193,7 +193,7 @@ start_dockerd() {
     for _ in {1..300}; do
         if docker_answers; then
             # Through sudo the job is sudo's: the pid file has the engine's own.
-            stop_docker="as_root kill $(<"$work/dockerd.pid"); wait $dockerd"
+            stop_docker="as_root kill $(<"$work/dockerd.pid")"
             return 0
         fi
         kill -0 "$dockerd" 2>/dev/null || return 1
@@ -203,14 +203,15 @@ start_dockerd() {
     return 1
 }
 
-# Where Docker answers root alone, the rest runs once more with the group of its socket.
-ensure_docker_group() {
-    local socket=/var/run/docker.sock
-    if docker_answers; then return; fi
+# run_in_docker_group COMMAND...: instead of what is left of this script, where Docker answers root alone: as who runs
+# it, with the group of Docker's socket besides.
+run_in_docker_group() {
+    local socket=/var/run/docker.sock status=0
     if ! as_root docker version >/dev/null 2>&1; then die 'Docker does not answer, even to root'; fi
     say "running with the group of $socket, which $(id -un) is not in"
-    exec sudo setpriv --reuid "$(id -u)" --regid "$(id -g)" --groups "$(id -G | tr ' ' ,),$(stat -c %g "$socket")" \
-        env "HOME=$HOME" "USER=$(id -un)" "PATH=$PATH" "CI=${CI-}" "$@"
+    as_root setpriv --reuid "$(id -u)" --regid "$(id -g)" --groups "$(id -G | tr ' ' ,),$(stat -c %g "$socket")" \
+        env "HOME=$HOME" "USER=$(id -un)" "PATH=$PATH" "CI=${CI-}" "$@" || status=$?
+    exit "$status"
 }
 
 build_images() {

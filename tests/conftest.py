@@ -12,6 +12,7 @@ import collections.abc as c
 import dataclasses
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import time
@@ -32,6 +33,11 @@ set_hypothesis_home_dir(CLONE / ".work" / "cache" / "hypothesis")
 # No deadline: how long an example takes on a shared machine says nothing of the code.
 hypothesis.settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("house")
+
+
+def pytest_configure() -> None:
+    """Let a run that is told to stop take back what it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("told to stop", 143))
 
 
 @pytest.fixture(scope="session", autouse=True)

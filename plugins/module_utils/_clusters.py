@@ -101,6 +101,10 @@ SOCKETS = "/tmp/parallel-worktrees-{uid}"  # noqa: S108 - checked; the path of a
 STOPPING = ((signal.SIGINT, 15), (signal.SIGQUIT, 8), (signal.SIGKILL, 8))
 """Fast shutdown, immediate shutdown, and the seconds that each may take; PostgreSQL's own names."""
 
+STARTED = ("starting", "ready", "standby")
+READY = ("ready", "standby")
+"""Last lines of postmaster.pid; the first of them comes when the server has bound its port."""
+
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_TOPDIR_FL = 0x80086601, 0x40086602, 0x00020000
 
 
@@ -441,11 +445,6 @@ class Account:
 
 class ServerEnded(EnvironmentFailure):
     """The server ended while it was worked with."""
-
-
-STARTED = ("starting", "ready", "standby")
-READY = ("ready", "standby")
-"""Words of the last line of postmaster.pid; the first of them come when the server has bound its port."""
 
 
 class Cluster:

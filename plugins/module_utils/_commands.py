@@ -56,11 +56,13 @@ def run(
     env: t.Mapping[str, str | None] | None = None,
     stdin: bytes | None = None,
     keep: t.Sequence[int] = (),
+    apart: bool = False,
 ) -> Completed:
     """Run a program to its end and return what it answered, whatever its exit code.
 
     :arg env: variables beside the inherited ones; None takes one away.
     :arg keep: file descriptors that the program inherits, such as that of a lock it must outlive us with.
+    :arg apart: in a session of its own, so that a signal to all of us (Ctrl-C, a kill of the group) does not reach it.
     :raises EnvironmentFailure: the program is not there, or may not be run.
     """
     variables = {**os.environ, "LC_ALL": "C", **(env or {})}
@@ -74,6 +76,7 @@ def run(
             capture_output=True,
             check=False,
             pass_fds=keep,
+            start_new_session=apart,
         )
     except FileNotFoundError as error:
         missing = cwd if cwd is not None and not os.path.isdir(cwd) else argv[0]

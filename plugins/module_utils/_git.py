@@ -56,7 +56,11 @@ def git(
     # A file system monitor is a program too, and one that is wrong would hide work.
     options = ("-c", "core.fsmonitor=false", *(() if hooks else ("-c", "core.hooksPath=/dev/null")))
     done = _commands.run(
-        ("git", "-C", folder, *options, *arguments), env={**_ENVIRONMENT, **(env or {})}, stdin=stdin, keep=keep
+        ("git", "-C", folder, *options, *arguments),
+        env={**_ENVIRONMENT, **(env or {})},
+        stdin=stdin,
+        keep=keep,
+        apart=bool(keep),  # killed in the middle, git leaves locks of its own that stop every git after it
     )
     # What is told of it is what a person would type.
     return dataclasses.replace(done, argv=("git", "-C", folder, *arguments))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import difflib
+import re
 import typing as t
 
 Options = t.Mapping[str, t.Any]
@@ -48,7 +49,7 @@ def strays(documented: c.Collection[str], given: t.Iterable[str]) -> list[str]:
     return [
         f"{name} is no variable of this collection{close}"
         for name in sorted(set(given) - set(documented))
-        if "_" in name[1:] and not name.startswith("_") and "__" not in name and (close := meant(name, documented, cutoff=0.85))
+        if re.fullmatch(r"[a-z]+(_[a-z]+)+", name) and (close := meant(name, documented, cutoff=0.85))
     ]
 
 

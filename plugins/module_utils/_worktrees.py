@@ -17,7 +17,7 @@ import subprocess
 import time
 import typing as t
 
-from . import _commands, _exclude, _files, _git, _work
+from . import _commands, _exclude, _git, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, TRASH, Listed, Repository
@@ -557,9 +557,9 @@ def _clone(submodule: Member) -> None:
     _git.must(parent.path, "submodule", "--quiet", "init", "--", submodule.within, doing=doing)
     name = os.path.relpath(common, os.path.join(parent.repository.common, "modules"))
     url = parent.repository.must("config", "-z", "--get", f"submodule.{name}.url", doing=doing).rstrip("\0")
-    partial = _files.temporary_name(*os.path.split(common))
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(partial)
+    # In the private folder of the worktree, with which it goes if this run is killed and nobody resumes it.
+    partial = os.path.join(parent.repository.admin_in(parent.path), "parallel-worktrees-clone")
+    shutil.rmtree(partial, ignore_errors=True)
     # The address comes from a file of the repository, so git is to trust it as little as it does itself.
     _git.must(
         parent.path,
@@ -570,6 +570,7 @@ def _clone(submodule: Member) -> None:
     )
     place = os.path.relpath(submodule.repository.path, common)
     _git.must(partial, "config", "core.worktree", place, doing=doing)
+    os.makedirs(os.path.dirname(common), exist_ok=True)
     os.rename(os.path.join(partial, ".git"), common)
     os.rmdir(partial)
 

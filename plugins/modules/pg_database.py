@@ -201,7 +201,7 @@ actions:
     - create role carlo_oauth_v2_1f3a5c
     - create database carlo_oauth_v2_1f3a5c as a copy of carlo_golden
 statements:
-  description: The SQL that ran, or would run in check mode, without passwords.
+  description: The SQL that ran, without passwords. In check mode what would run, but for what depends on the template.
   returned: success
   type: list
   elements: str

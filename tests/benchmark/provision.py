@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -11,6 +10,7 @@ Run by ``scripts/benchmark``, which sets up what it needs. The bare commands are
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pathlib
 import statistics
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import typing as t
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
@@ -44,7 +43,7 @@ class Workspace:
             **variables,
         }
         words = [word for key, value in settings.items() for word in ("-e", f"{key}={value}")]
-        ports = ("-e", '{"lease_ports": {"database": {"base": %d}}}' % OUR_BASE)
+        ports = ("-e", json.dumps({"lease_ports": {"database": {"base": OUR_BASE}}}))
         example = TOP / "examples" / "bautista.yml"
         playbook = f"parallel.worktrees.{verb}"
         return timed("ansible-playbook", playbook, "-e", f"@{example}", *words, *ports)
@@ -52,7 +51,7 @@ class Workspace:
     def bare(self, verb: str, tasks: int) -> float:
         """The bare commands for all tasks, in seconds; ``-overlapped`` runs four tasks at a time."""
         at_once = "4" if verb.endswith("overlapped") else "1"
-        each = f'{HERE}/bare.sh {verb} {self.folder} {self.image} bare{{}} $(({BARE_BASE} + {{}}))'
+        each = f"{HERE}/bare.sh {verb} {self.folder} {self.image} bare{{}} $(({BARE_BASE} + {{}}))"
         script = f"seq {tasks} | xargs --max-procs={at_once} --replace={{}} bash -c '{each}'"
         return timed("bash", "-c", script)
 
@@ -69,13 +68,13 @@ def timed(*argv: str) -> float:
     return time.perf_counter() - start
 
 
-Sample = t.Dict[str, t.List[float]]
+Sample = dict[str, list[float]]
 
 
 def compare(workspace: Workspace, tasks: int, rounds: int) -> Sample:
     """Provision and teardown on all three roads, in turn, so that the machine's mood strikes all alike."""
     times: Sample = {}
-    for _ in range(rounds):
+    for _number in range(rounds):
         for road in ("ours", "bare", "overlapped"):
             for verb, bare in (("provision", "up"), ("teardown", "down")):
                 if road == "ours":

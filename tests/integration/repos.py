@@ -147,18 +147,19 @@ class Sample:
         """The git directories of all repositories here."""
         return [*self.work.glob("*/.git"), *self.work.glob("*/.git/modules/*")]
 
-    def traces(self) -> list[str]:
+    def traces(self, *, work_was_saved: bool = False) -> list[str]:
         """What must be gone when no task is left, branches aside; waits for what is deleted in the background."""
         deadline = time.monotonic() + 10
-        while (found := self._traces()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        while (found := self._traces(work_was_saved)) and time.monotonic() < deadline:
+            time.sleep(0.02)
         return found
 
-    def _traces(self) -> list[str]:
+    def _traces(self, work_was_saved: bool) -> list[str]:
         found: list[pathlib.Path] = [*self.work.glob("*/.worktrees")]
         for common in self.commons():
-            found += [*common.glob("worktrees"), *common.glob("parallel-worktrees*"), *common.glob("refs/worktrees-saved/*")]
-            found += [path for path in common.rglob("*.lock") if "worktrees-saved" not in str(path)]
+            found += [*common.glob("worktrees"), *common.glob("parallel-worktrees*")]
+            found += [] if work_was_saved else [*common.glob("refs/worktrees-saved/*")]
+            found += common.rglob("*.lock")
             found += common.rglob("*.parallel-worktrees")
             if "parallel.worktrees" in (common / "info" / "exclude").read_text():
                 found.append(common / "info" / "exclude")

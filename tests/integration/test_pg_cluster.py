@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -299,7 +300,8 @@ def test_a_stale_pid_that_is_another_process_by_now_does_no_harm(task):
     kill_all(task)
     sockets = pathlib.Path(must(task, check=True)["cluster"]["socket_directory"])
     account = (folder_of(task) / "data").stat().st_uid  # PostgreSQL itself sees through a stranger's
-    with subprocess.Popen(["sleep", "600"], user=account if ROOT else None) as stranger:
+    stranger = subprocess.Popen(["sleep", "60"], user=account if ROOT else None)
+    try:
         for path in (folder_of(task) / "data" / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
             lines = path.read_text(encoding="ascii").splitlines()
             path.write_text("\n".join([str(stranger.pid), *lines[1:], ""]), encoding="ascii")
@@ -308,7 +310,9 @@ def test_a_stale_pid_that_is_another_process_by_now_does_no_harm(task):
         assert psql(task, "select 1") == "1"
         _clusters.Cluster(task["directory"], task["name"]).stop()
         assert stranger.poll() is None
+    finally:
         stranger.kill()
+        stranger.wait()
 
 
 def test_backends_that_outlive_the_server_are_ended_first(task):
@@ -571,19 +575,19 @@ def test_six_processes_give_the_same_cluster(task):
 def test_six_processes_give_six_clusters_without_a_template(top):
     directory = str(top / f"fresh-{secrets.token_hex(4)}")
     tasks = [parameters(top, directory=directory) for _number in range(6)]
-    forked = [fork(lambda task=task: run(task)) for task in tasks]
+    forked = [fork(functools.partial(run, task)) for task in tasks]
     results = [outcome(one) for one in forked]
     assert [result.get("msg") for result in results] == [None] * 6
     assert [psql(task, "show parallel_worktrees.database") for task in tasks] == [task["name"] for task in tasks]
     assert len(os.listdir(os.path.join(directory, ".templates"))) == 1
-    forked = [fork(lambda task=task: run(task, state="absent")) for task in tasks]
+    forked = [fork(functools.partial(run, task, state="absent")) for task in tasks]
     assert all(outcome(one)["changed"] for one in forked)
     assert sorted(os.listdir(directory)) == [".locks", ".templates"]
 
 
 def test_present_and_absent_at_once_end_in_one_of_both(task):
     for _number in range(4):
-        forked = [fork(lambda state=state: run(task, state=state)) for state in ("present", "absent") * 3]
+        forked = [fork(functools.partial(run, task, state=state)) for state in ("present", "absent") * 3]
         for result in map(outcome, forked):
             assert "msg" not in result, result["msg"]
         if folder_of(task).exists():

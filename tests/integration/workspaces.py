@@ -110,7 +110,9 @@ class Workspace:
     :ivar variables: given with each run, beside the workspace file.
     """
 
-    def __init__(self, root: pathlib.Path, file: pathlib.Path, state: pathlib.Path, variables: dict[str, t.Any]) -> None:
+    def __init__(
+        self, root: pathlib.Path, file: pathlib.Path, state: pathlib.Path, variables: dict[str, t.Any]
+    ) -> None:
         self.root = root
         self.file = file
         self.state = state
@@ -220,7 +222,11 @@ class Workspace:
     def records(self) -> list[str]:
         """All that the registry has of this workspace's tasks."""
         tables = ("task", "lease", "port")
-        return [f"{table} {row}" for table in tables for row in self.rows(f"select * from {table} where workspace = ?", self.name)]
+        return [
+            f"{table} {row}"
+            for table in tables
+            for row in self.rows(f"select * from {table} where workspace = ?", self.name)
+        ]
 
     def slots(self) -> dict[str, int]:
         found = self.rows("select owner, slot from lease where workspace = ?", self.name)
@@ -290,7 +296,7 @@ class Started:
         )
 
     def kill(self, *, group: bool) -> None:
-        """End the main process, or all of its process group, at once; then wait until no process of the run is left."""
+        """End the main process, or all of its process group, at once."""
         with contextlib.suppress(ProcessLookupError):
             if group:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -480,7 +486,11 @@ def env_values(path: pathlib.Path) -> dict[str, str]:
     """What bash reads in an env file."""
     script = 'set -a; . "$1"; env -0'
     out = subprocess.run(
-        ["bash", "-c", script, "-", str(path)], env={"PATH": os.environ["PATH"]}, check=True, capture_output=True, text=True
+        ["bash", "-c", script, "-", str(path)],
+        env={"PATH": os.environ["PATH"]},
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     return dict(pair.split("=", 1) for pair in out.split("\0") if pair)
 
