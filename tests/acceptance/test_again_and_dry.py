@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A second call changes nothing, a dry run touches nothing and says what the real one would do, a diff hides secrets."""
+"""A second call changes nothing; a dry run touches nothing and tells what a real one would do; a diff hides secrets."""
 
 from __future__ import annotations
 

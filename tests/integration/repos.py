@@ -43,7 +43,7 @@ def git(folder: os.PathLike[str] | str, *arguments: str, **options: t.Any) -> st
     """Git itself, in a folder, with the surroundings of a test."""
     done = subprocess.run(["git", "-C", folder, *arguments], check=False, capture_output=True, **options)
     assert done.returncode == 0, f"git -C {folder} {' '.join(arguments)}: {done.stderr.decode(errors='replace')}"
-    return done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+    return os.fsdecode(done.stdout).removesuffix("\n")
 
 
 def make_template(root: pathlib.Path) -> None:
@@ -138,7 +138,12 @@ class Sample:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **(trust if user else {}), "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                **os.environ,
+                **(trust if user else {}),
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
             start_new_session=True,
             user=user,
         )
@@ -173,16 +178,6 @@ def restore(result: Result) -> None:
         assert done.returncode == 0, f"{one['restore']}: {done.stdout}{done.stderr}"
 
 
-@pytest.fixture
-def sample(tmp_path: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    """Sample repositories of the test's own, copied from those that were made once."""
-    template = tmp_path_factory.getbasetemp() / "sample-repositories"
-    if not template.exists():
-        template.mkdir()
-        make_template(template)
-    return Sample(tmp_path / "sample", template)
-
-
 def succeeded(result: Result) -> Result:
     assert not result.get("failed"), result["msg"]
     return result
@@ -202,7 +197,9 @@ def worktrees(repository: pathlib.Path) -> dict[str, str | None]:
     """Branches by the folder of each linked worktree that git lists; None where HEAD is detached."""
     listed = git(repository, "worktree", "list", "--porcelain", "-z").split("\0\0")
     entries = [dict(line.partition(" ")[::2] for line in block.split("\0") if line) for block in listed if block]
-    return {one["worktree"]: one["branch"].removeprefix("refs/heads/") if "branch" in one else None for one in entries[1:]}
+    return {
+        one["worktree"]: one["branch"].removeprefix("refs/heads/") if "branch" in one else None for one in entries[1:]
+    }
 
 
 def branches(repository: pathlib.Path) -> list[str]:

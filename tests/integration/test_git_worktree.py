@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 from integration import repos
-from integration.repos import NAMES, branches, commit, git, refused, restore, sample, saved, status, worktrees  # noqa: F401
+from integration.repos import NAMES, branches, commit, git, refused, restore, saved, status, worktrees
 from integration.workspaces import differences, snapshot
 
 # Making
@@ -135,9 +135,12 @@ def test_a_base_that_only_the_origin_has_is_fetched(sample, ahead, base):
     assert branches(sample.docs) == ["fix", "main"]
 
 
-def test_an_origin_that_cannot_be_reached_is_told_when_it_is_needed(sample, ahead):
+@pytest.mark.usefixtures("ahead")
+def test_an_origin_that_cannot_be_reached_is_told_when_it_is_needed(sample):
     sample.cut_off()
-    refused(sample.run(**with_base(sample, "develop")), "environment", "docs", "origin", "develop", "does not appear to be")
+    refused(
+        sample.run(**with_base(sample, "develop")), "environment", "docs", "origin", "develop", "does not appear to be"
+    )
     refused(sample.run(**with_base(sample, "origin/main")), "environment", "base: refs/remotes/origin/main")
     sample.make(**with_base(sample, "refs/remotes/origin/main"))
 

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 from integration import repos
-from integration.repos import NAMES, branches, commit, git, refused, restore, sample, saved, status, worktrees  # noqa: F401
+from integration.repos import NAMES, branches, commit, git, refused, restore, saved, status, worktrees
 from integration.workspaces import differences, snapshot
 
 from ansible_collections.parallel.worktrees.plugins.module_utils._manifest import (
@@ -44,7 +44,9 @@ def test_a_set_that_was_never_made_is_absent(sample):
     assert (result["changed"], result["actions"], result["diff"]) == (False, [], [])
     shutil.rmtree(sample.docs)
     sample.remove()
-    assert [line for line in differences(before, snapshot(sample.root)) if "docs" not in line and "folder" not in line] == []
+    assert [
+        line for line in differences(before, snapshot(sample.root)) if "docs" not in line and "folder" not in line
+    ] == []
 
 
 def test_what_was_excluded_before_stays_as_it_was(sample):
@@ -160,7 +162,16 @@ def conflict(tree):
 
 
 WAYS = [
-    *(delete, stage_deletion, keep_out_of_the_index, edit, stage, stage_and_edit, stage_a_new_file_and_delete_it, rename),
+    *(
+        delete,
+        stage_deletion,
+        keep_out_of_the_index,
+        edit,
+        stage,
+        stage_and_edit,
+        stage_a_new_file_and_delete_it,
+        rename,
+    ),
     *(add, intend_to_add, make_executable, add_a_link, become_a_link, become_a_folder, become_a_file),
     *(ignore, ignore_in_a_folder, edit_in_secret, conflict),
 ]
@@ -229,6 +240,7 @@ def test_what_this_project_wrote_is_no_work_until_it_is_edited(sample):
     sample.make("docs")
     tree = sample.tree("docs")
     manifest = Manifest.of(str(tree))
+    assert manifest
     for path, text in ((".env.test", "A=1\n"), ("constants.php", "<?php\n"), ("src/file1", "generated\n")):
         manifest.note(str(tree / path), text_signature(text.encode()))
         (tree / path).write_text(text)
@@ -367,7 +379,9 @@ def test_force_saves_the_commits_of_a_branch_that_goes(sample):
     assert branches(sample.backend) == branches(sample.backend / "migrations") == ["main"]
     tips = [git(sample.backend, "rev-parse", ref) for ref in saved(sample.backend)]
     assert tip in tips
-    assert [git(sample.backend / "migrations", "rev-parse", ref) for ref in saved(sample.backend / "migrations")] == [inner]
+    assert [git(sample.backend / "migrations", "rev-parse", ref) for ref in saved(sample.backend / "migrations")] == [
+        inner
+    ]
     assert {one["name"] for one in result["saved"]} == {"backend", "backend/migrations"}
 
 
@@ -378,7 +392,9 @@ def test_worktrees_that_are_not_ours_stay(sample):
         refused(result, "user", f"belongs to {repos.SPACE}/fix, not to other/fix")
     git(sample.app, "worktree", "add", "--quiet", "-b", "fix", str(sample.tree("app")))
     for force in (False, True):
-        refused(sample.run("app", state="absent", force=force), "user", "not made by this collection", "worktree remove")
+        refused(
+            sample.run("app", state="absent", force=force), "user", "not made by this collection", "worktree remove"
+        )
     git(sample.docs, "worktree", "lock", "--reason", "on a drive", str(sample.tree("docs")))
     refused(sample.run("docs", state="absent"), "user", "locked (on a drive)", "worktree unlock")
     sample.remove("docs", force=True)

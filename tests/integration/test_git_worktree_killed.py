@@ -21,7 +21,7 @@ import time
 import typing as t
 
 import pytest
-from integration.repos import NAMES, Sample, branches, git, refused, sample, saved, status, worktrees  # noqa: F401
+from integration.repos import NAMES, branches, git, refused, saved, status, worktrees
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _worktrees
 from ansible_collections.parallel.worktrees.plugins.module_utils._git import MAKING
@@ -54,7 +54,7 @@ def assert_removed(sample, names=NAMES, **more):
 # Kills
 
 
-def child(act: t.Callable[[], None], before: t.Callable[[], None] = lambda: None) -> int:
+def child(act: t.Callable[[], object], before: t.Callable[[], object] = lambda: None) -> int:
     """A process group of its own that does something in this very interpreter; its id."""
     pid = os.fork()
     if pid == 0:
@@ -77,7 +77,7 @@ def end_of(pid: int) -> int:
     return code
 
 
-def killed_before_step(number: int, act: t.Callable[[], None]) -> bool:
+def killed_before_step(number: int, act: t.Callable[[], object]) -> bool:
     """Whether a run got as far as its step of this number, and was killed there with all of its processes.
 
     A step is whatever changes something: a file written or moved, a folder made or removed, a program started.
@@ -85,7 +85,9 @@ def killed_before_step(number: int, act: t.Callable[[], None]) -> bool:
     steps = itertools.count(1)
 
     def watch(event: str, arguments: tuple[t.Any, ...]) -> None:
-        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        writes = (
+            event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        )
         changes = event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "subprocess.Popen")
         if (writes or changes) and arguments[0] != os.devnull and next(steps) == number:
             os.killpg(0, signal.SIGKILL)
@@ -122,7 +124,9 @@ def test_a_removal_killed_before_any_of_its_steps(sample):
         if random.random() < 0.5 and not inner.exists():
             assert_made(sample, ["backend"])
         assert_removed(sample, ["backend"], force=True)
-        kept = [git(sample.backend / "migrations", "show", f"{ref}^3:mine") for ref in saved(sample.backend / "migrations")]
+        kept = [
+            git(sample.backend / "migrations", "show", f"{ref}^3:mine") for ref in saved(sample.backend / "migrations")
+        ]
         assert str(number) in kept
     assert number > 20
 
@@ -345,9 +349,7 @@ def test_a_lock_that_a_living_git_holds_is_waited_for(sample, tmp_path):
     slow.chmod(0o755)
     path = os.environ["PATH"]
     params = sample.params("docs")
-    pid = child(
-        lambda: _worktrees.operation(params, check=False), lambda: os.environ.update(PATH=f"{tmp_path}:{path}")
-    )
+    pid = child(lambda: _worktrees.operation(params, check=False), lambda: os.environ.update(PATH=f"{tmp_path}:{path}"))
     while not sample.tree("docs").exists():
         time.sleep(0.01)
     time.sleep(0.2)

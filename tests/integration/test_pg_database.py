@@ -141,12 +141,12 @@ def start(top) -> c.Callable[..., Shared]:
 
 
 @pytest.fixture
-def server(start, pg_binaries) -> Shared:
+def server(start, pg_binaries):
     return start(pg_binaries.parent.name)
 
 
 @pytest.fixture
-def every_server(start, request) -> Shared:
+def every_server(start, request):
     return start(request.param)
 
 

@@ -367,8 +367,9 @@ def remove_databases(workspace: Workspace) -> None:
                     _containers.remove_prepared(client, prepared["key"])
         docker("rmi", image)
     directory = workspace.variables.get("database_directory")
-    for found in _clusters.clusters(directory) if directory else ():
-        _clusters.Cluster(directory, found["name"]).stop()
+    if directory:
+        for found in _clusters.clusters(directory):
+            _clusters.Cluster(directory, found["name"]).stop()
 
 
 def free_base(count: int = SLOTS) -> int:

@@ -42,13 +42,14 @@ def registry(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def test_the_life_of_a_task(registry: pathlib.Path) -> None:
     states = []
-    for state, more in (
+    steps: tuple[tuple[str, dict[str, t.Any]], ...] = (
         ("provisioning", {}),
         ("provisioning", {"plan": PLAN}),
         ("ready", {}),
         ("removing", {}),
         ("absent", {}),
-    ):
+    )
+    for state, more in steps:
         result = record(registry, state, **more)
         assert result["changed"]
         states += [task["state"] for task in result["tasks"]]
@@ -123,7 +124,7 @@ def test_another_back_end_is_refused_while_the_task_lives(registry: pathlib.Path
         ({"branch": "x"}, {"branch": "y"}, "provisioned for branch x"),
     ],
 )
-def test_what_is_frozen(registry: pathlib.Path, first: dict[str, str], second: dict[str, str], words: str) -> None:
+def test_what_is_frozen(registry: pathlib.Path, first: dict[str, t.Any], second: dict[str, t.Any], words: str) -> None:
     record(registry, "provisioning", **first)
     with pytest.raises(UserError, match=words):
         record(registry, "provisioning", **second)

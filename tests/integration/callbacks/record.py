@@ -41,7 +41,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_ok(self, result):
         self._note("ok", result)
 
-    def v2_runner_on_failed(self, result, ignore_errors=False):
+    def v2_runner_on_failed(self, result, ignore_errors=False):  # noqa: ARG002 - Ansible calls it so
         self._note("failed", result)
 
     def v2_runner_on_unreachable(self, result):
