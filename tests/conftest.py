@@ -27,7 +27,7 @@ if t.TYPE_CHECKING:
 
 CLONE = pathlib.Path(__file__).resolve().parent.parent
 IMAGES = "parallel-worktrees-test"
-BUILD = "run: scripts/test images"
+BUILD = "run: scripts/test ready"
 
 set_hypothesis_home_dir(CLONE / ".work" / "cache" / "hypothesis")
 # No deadline: how long an example takes on a shared machine says nothing of the code.

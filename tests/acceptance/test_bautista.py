@@ -20,6 +20,7 @@ import time
 import pytest
 from integration import workspaces
 from integration.workspaces import REPOSITORIES, docker, git, snapshot
+from ports import free_base
 
 MAIN_PASSWORD = "of-the-main-tree"
 
@@ -228,7 +229,7 @@ def test_slots_are_the_lowest_free_and_given_again(space, own):
     space = space.varied(
         workspace_name=f"slots-{own}",
         database_backend="none",
-        lease_ports={"database": {"base": workspaces.free_base()}},
+        lease_ports={"database": {"base": free_base()}},
     )
     for name in ("A", "B"):
         space.provision(name, repos="docs").must()

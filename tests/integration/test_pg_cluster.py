@@ -27,6 +27,7 @@ import psycopg2
 import psycopg2.sql
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ports import free_port
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _clusters, _postgres
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer
@@ -65,12 +66,6 @@ def parameters(top: pathlib.Path, **more: t.Any) -> dict[str, t.Any]:
         "password_file": str(top / "secrets" / name),
         **more,
     }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return t.cast("int", probe.getsockname()[1])
 
 
 def validated(task: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:

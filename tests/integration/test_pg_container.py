@@ -21,6 +21,7 @@ import typing as t
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ports import free_port
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _containers
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer
@@ -76,12 +77,6 @@ def parameters(folder, image, **more: t.Any) -> dict[str, t.Any]:
         "pull": "never",
         **more,
     }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return t.cast("int", probe.getsockname()[1])
 
 
 def run(task: dict[str, t.Any], *, check: bool = False, **more: t.Any) -> dict[str, t.Any]:

@@ -16,7 +16,6 @@ import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import psycopg2
 import psycopg2.extensions
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ports import free_port
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _clusters, _pg_databases, _pg_server, _postgres
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer
@@ -172,12 +172,6 @@ def parameters(server: Shared, folder: pathlib.Path, **more: t.Any) -> dict[str,
         "admin_password_file": server.password_file,
         **more,
     }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return t.cast("int", probe.getsockname()[1])
 
 
 def read(path: str) -> str:

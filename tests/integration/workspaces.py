@@ -12,10 +12,8 @@ import hashlib
 import json
 import os
 import pathlib
-import random
 import secrets
 import signal
-import socket
 import sqlite3
 import stat
 import subprocess
@@ -24,6 +22,7 @@ import time
 import typing as t
 
 import yaml
+from ports import free_base
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _clusters, _containers
 
@@ -31,7 +30,6 @@ CLONE = pathlib.Path(__file__).resolve().parents[2]
 COLLECTIONS = pathlib.Path(_containers.__file__).absolute().parents[5]
 EXAMPLE = CLONE / "examples" / "bautista.yml"
 REPOSITORIES = {"backend": "bautista-backend", "app": "bautista-app", "informes": "informes", "docs": "docs"}
-SLOTS = 99
 
 
 # Runs
@@ -370,23 +368,6 @@ def remove_databases(workspace: Workspace) -> None:
     if directory:
         for found in _clusters.clusters(directory):
             _clusters.Cluster(directory, found["name"]).stop()
-
-
-def free_base(count: int = SLOTS) -> int:
-    """A port from which on as many are free, below those that the kernel gives out."""
-    while True:
-        base = random.randrange(15000, 32000, 100)
-        if all(_is_free(port) for port in range(base, base + count + 1)):
-            return base
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):
-            probe.bind(("0.0.0.0", port))
-            return True
-    return False
 
 
 # The real tools

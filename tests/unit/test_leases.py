@@ -12,12 +12,13 @@ import typing as t
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ports import free_base
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _leases
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
 
 DEFAULTS = {key: spec.get("default") for key, spec in _leases.ARGUMENT_SPEC.items()}
-BASE = 23000
+BASE = free_base()
 
 
 def lease(registry: pathlib.Path, *owners: str, check: bool = False, **more: t.Any) -> dict[str, t.Any]:

@@ -1,0 +1,47 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ports for tests, several runs of which may go on at once."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import typing as t
+
+RANGE = 1000
+
+_claims: list[socket.socket] = []
+"""Held to the end of this process; other processes' claims on the same name fail."""
+
+
+def free_base() -> int:
+    """A port from which on a thousand are free, of which no other run of the tests is told."""
+    bases = list(range(10000, 32000, RANGE))  # below those that the kernel gives out
+    random.shuffle(bases)
+    for base in bases:
+        claim = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError):
+            claim.bind(f"\0parallel-worktrees-test-ports-{base}")
+            if all(_is_free(port) for port in range(base, base + RANGE)):
+                _claims.append(claim)
+                return base
+        claim.close()
+    raise AssertionError("no thousand ports in a row are free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))
+            return True
+    return False
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return t.cast("int", probe.getsockname()[1])
