@@ -531,7 +531,7 @@ class Cluster:
         switch: dict[str, t.Any] = {"user": account.uid, "group": account.gid, "extra_groups": []}
         with open(self.log, "xb") as log:
             os.fchmod(log.fileno(), 0o600)
-            server = subprocess.Popen(
+            server = subprocess.Popen(  # pylint: disable=ansible-bad-function # it outlives the call
                 [record.programs.path("postgres"), "-D", self.data, "-c", f"config_file={config}"],
                 cwd=self.data,
                 env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},

@@ -67,7 +67,7 @@ def run(
     """
     variables = {**os.environ, "LC_ALL": "C", **(env or {})}
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # pylint: disable=ansible-bad-function # action plugins have no run_command
             list(argv),
             cwd=cwd,
             env={name: value for name, value in variables.items() if value is not None},

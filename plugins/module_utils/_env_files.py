@@ -139,11 +139,10 @@ class _Wanted:
             default_mode = stat.S_IMODE(os.stat(origin).st_mode)
             values = {key: _as_text(key, value) for key, value in given["values"].items()}
             text = _env_file.place(base, values)
-            former = _env_file.read(base if before is None else before.decode("utf-8", "replace"))
-            shown = (
-                "" if before is None else _lines({key: former[key] for key in values if key in former}),
-                (f"# {source}, and in it:\n" if before is None else "") + _lines(values),
-            )
+            read = {} if before is None else _env_file.read(before.decode("utf-8", "replace"))
+            former = {key: read[key] for key in values if key in read}
+            revealed = {key: _secrets.reveal(value, known) for key, value in values.items()}
+            shown = (_lines(former), (f"# {source}, and in it:\n" if before is None else "") + _lines(revealed, former))
         if _secrets.DATABASE_PASSWORD in text:
             default_mode = 0o600
         mode = default_mode if given["mode"] is None else _mode(given["mode"])
@@ -159,11 +158,13 @@ class _Wanted:
         _files.write(self.place, self.after, mode=self.mode)
 
 
-def _lines(values: t.Mapping[str, str]) -> str:
-    """Values as a diff may show them: what looks like a secret is masked."""
+def _lines(values: t.Mapping[str, str], former: t.Mapping[str, str] | None = None) -> str:
+    """Values as a diff may show them: what looks like a secret is masked, and told where it is another than before."""
     lines = []
     for key, value in values.items():
         shown = _secrets.MASK if _SECRET_KEY.search(key) else _URL_PASSWORD.sub(rf"\1:{_secrets.MASK}@", value)
+        if shown != value and former and former.get(key, value) != value:
+            shown += " (changed)"
         lines.append(f"{key}={shown}\n")
     return "".join(lines)
 

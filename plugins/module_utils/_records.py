@@ -267,15 +267,14 @@ def _not_found(step: Step, name: str) -> UserError:
 
 
 def _told(name: str, before: Record | None, after: Record | None) -> str | None:
-    if before is None and after is None:
-        return None
-    if before is None:
-        return f"register task {name}"
     if after is None:
-        return f"forget task {name}"
-    if before.state != after.state:
+        return f"forget task {name}" if before else None
+    if before is None and not after.plan:
+        return f"register task {name}"
+    # In a dry run nothing has registered a task that is new.
+    if after.state != (before.state if before else "provisioning"):
         return f"mark task {name} as {after.state}"
-    if before.plan != after.plan:
+    if before is None or before.plan != after.plan:
         return f"note what is made for task {name}"
     return None
 

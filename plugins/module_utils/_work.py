@@ -220,7 +220,7 @@ class _Status:
             raise done.failure(doing, hint="mend it, then run this again; nothing was removed")
         status = cls()
         for entry in done.stdout.split("\0"):
-            kind, _, rest = entry.partition(" ")
+            kind, _space, rest = entry.partition(" ")
             if kind in ("1", "u"):
                 *fields, path = rest.split(" ", {"1": 7, "u": 9}[kind])
                 status.changed[path] = fields[0][0] != "."
@@ -242,7 +242,7 @@ def _index_of(repository: Repository, worktree: str, env: t.Mapping[str, str]) -
     )
     flagged, gitlinks = {}, []
     for entry in filter(None, text.split("\0")):
-        about, _, path = entry.partition("\t")
+        about, _tab, path = entry.partition("\t")
         tag, mode, blob, _stage = about.split(" ")
         if mode == "160000":
             gitlinks.append(path)

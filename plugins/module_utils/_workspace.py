@@ -59,7 +59,10 @@ def worktree_set(
     names = [repo["name"] for repo in complete]
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
-        raise UserError(f"worktrees_repos names {', '.join(twins)} more than once")
+        raise UserError(
+            f"worktrees_repos names {', '.join(twins)} more than once",
+            hint="give each entry a name of its own",
+        )
     if not complete:
         raise UserError("worktrees_repos is empty", hint="list the repositories of the workspace: - name: backend")
     if not selection or selection == "all":

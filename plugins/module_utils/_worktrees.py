@@ -92,7 +92,7 @@ class Member:
     def exclusion(self) -> str | None:
         """What keeps the worktree's folder out of the repository that it lies in."""
         inside = os.path.relpath(os.path.realpath(self.path), os.path.realpath(self.repository.path))
-        return None if self.inside or inside.split("/")[0] == ".." else _exclude.pattern_of(inside) + "/"
+        return None if self.inside or inside.split("/", maxsplit=1)[0] == ".." else _exclude.pattern_of(inside) + "/"
 
 
 @dataclasses.dataclass
@@ -205,7 +205,7 @@ def _submodule(parent: Member, path: str, repositories: dict[str, Repository]) -
 def _submodule_name(main: Repository, path: str, name: str) -> str:
     listed = _git.git(main.path, "config", "--file", ".gitmodules", "-z", "--get-regexp", r"^submodule\..*\.path$")
     for entry in listed.stdout.split("\0"):
-        key, _, value = entry.partition("\n")
+        key, _newline, value = entry.partition("\n")
         if value == os.path.normpath(path):
             return key.removeprefix("submodule.").removesuffix(".path")
     raise UserError(
@@ -441,7 +441,7 @@ def _submodule_commit(member: Member, inside: Finding) -> str | None:
     text = inside.member.repository.must(
         "ls-tree", "-z", inside.start, "--", member.within, doing=f"reading submodule {member.name}"
     )
-    kind, _, rest = text.partition(" ")
+    kind, _space, rest = text.partition(" ")
     if kind != "160000":
         raise UserError(
             f"repository {inside.member.name}: {member.within} is not a submodule at {inside.member.branch}",
@@ -870,7 +870,7 @@ def _discard(folders: t.Sequence[str]) -> None:
         done
     """
     if folders:
-        subprocess.Popen(
+        subprocess.Popen(  # pylint: disable=ansible-bad-function # it outlives the call
             ["/bin/sh", "-c", script, "sh", *folders],
             cwd="/",
             stdin=subprocess.DEVNULL,

@@ -44,8 +44,10 @@ def everything(space):
 
 
 def actions(run):
-    """What a run did, or would do, in its order."""
-    return [action for one in run.results for action in (one.get("result") or {}).get("actions") or [] if counts(one)]
+    """What a run did, or would do; a real one starts the database before it makes the worktrees."""
+    return sorted(
+        action for one in run.results for action in (one.get("result") or {}).get("actions") or [] if counts(one)
+    )
 
 
 def counts(one):
@@ -90,10 +92,7 @@ def test_a_file_that_was_lost_is_given_again(space, task):
     run = space.provision(task).must()
     assert path.read_text() == content
     assert link.is_symlink()
-    assert actions(run) == [
-        f"link {link} from {space.repository('app') / 'node_modules'}",
-        f"write {path}",
-    ]
+    assert actions(run) == [f"link {link} from {space.repository('app') / 'node_modules'}", f"write {path}"]
 
 
 def test_edits_of_the_team_are_kept(space, task):
@@ -124,7 +123,7 @@ def test_a_dry_provision_of_a_new_task(space):
     done = space.provision(name, "--diff").must()
     assert actions(planned) == actions(done)
     assert f"{name}: would be ready" in planned.stdout
-    assert changed_steps(planned) == changed_steps(done)
+    assert changed_steps(planned) | {"Start the database"} == changed_steps(done)
     # And back.
     planned = dry(space, "teardown", task=name)
     assert f"{name}: would be given back" in planned.stdout
@@ -135,7 +134,7 @@ def test_a_dry_provision_of_a_new_task(space):
 
 
 def changed_steps(run):
-    return [one["step"] for one in run.results if one["outcome"] == "ok" and one["result"].get("changed")]
+    return {one["step"] for one in run.results if one["outcome"] == "ok" and one["result"].get("changed")}
 
 
 def test_a_dry_run_where_nothing_was_ever_done(space, tmp_path):

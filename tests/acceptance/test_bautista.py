@@ -201,7 +201,7 @@ def test_backend_config_twice(space, task, base):
 def test_generated_config(space, task, base):
     name, port = task["name"], base + space.slots()[task["name"]]
     for path in ("app/php/constants.php", "informes/constants.php"):
-        repository, _, file = path.partition("/")
+        repository, _slash, file = path.partition("/")
         lines = (space.worktree(repository, name) / file).read_text().splitlines()
         assert lines[0] == "<?php"
         assert f"const TASK = '{name}';" in lines
@@ -215,7 +215,7 @@ def test_generated_config(space, task, base):
 
 def test_shared_dependencies_are_links(space, task):
     for path in ("backend/vendor", "informes/vendor", "app/node_modules"):
-        repository, _, folder = path.partition("/")
+        repository, _slash, folder = path.partition("/")
         link = space.worktree(repository, task["name"]) / folder
         assert link.is_symlink()
         assert os.path.realpath(link) == os.path.realpath(space.repository(repository) / folder)
@@ -527,7 +527,7 @@ def test_orphans_of_a_task_that_nobody_registered(space, own):
     name = f"orphan-{own}"
     space.provision(name).must()
     for table, column in (("port", "owner"), ("lease", "owner"), ("task", "name")):
-        with contextlib.closing(workspaces.sqlite3.connect(space.registry)) as registry, registry:
+        with space.opened_registry() as registry:
             registry.execute(f"delete from {table} where workspace = ? and {column} = ?", (space.name, name))
     places = [str(space.worktree(repo, name)) for repo in REPOSITORIES]
     container = f"postgres_bautista_testing_{name}"
@@ -551,7 +551,7 @@ def test_work_in_an_orphan_is_not_lost(space, own):
     space = space.varied(database_backend="none")
     name = f"idea-{own}"
     space.provision(name, repos="docs,app").must()
-    with contextlib.closing(workspaces.sqlite3.connect(space.registry)) as registry, registry:
+    with space.opened_registry() as registry:
         registry.execute("delete from task where name = ?", (name,))
     idea = space.worktree("docs", name) / "idea.txt"
     idea.write_text("not committed")

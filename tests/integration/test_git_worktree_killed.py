@@ -385,10 +385,10 @@ def test_twenty_tasks_at_once(sample):
 
 
 def test_the_same_task_ten_times_at_once(sample):
-    answers = wait_for([sample.start() for _ in range(10)])
+    answers = wait_for([sample.start() for _number in range(10)])
     assert sum(answer["changed"] for answer in answers) == 1
     assert all(worktrees(sample / name) == {str(sample.tree(name)): "fix"} for name in NAMES)
     (sample.tree("docs") / "mine").write_text("mine\n")
-    answers = wait_for([sample.start(state="absent", force=True) for _ in range(10)])
+    answers = wait_for([sample.start(state="absent", force=True) for _number in range(10)])
     assert sum(answer["changed"] for answer in answers) == 1
     assert len(saved(sample.docs)) == 1

@@ -213,9 +213,15 @@ class Workspace:
         """What the registry's file has, read by SQLite itself; nothing where it was never written."""
         if not self.registry.exists() or not self.registry.stat().st_size:
             return []
-        with contextlib.closing(sqlite3.connect(self.registry)) as connection:
+        with self.opened_registry() as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query, values)]
+
+    @contextlib.contextmanager
+    def opened_registry(self) -> c.Iterator[sqlite3.Connection]:
+        """A transaction in the registry's file."""
+        with contextlib.closing(connection := sqlite3.connect(self.registry)), connection:
+            yield connection
 
     def records(self) -> list[str]:
         """All that the registry has of this workspace's tasks."""
