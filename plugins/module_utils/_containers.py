@@ -57,13 +57,14 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "memory": {"type": "str"},
     "shm_size": {"type": "str", "default": "256m"},
     "prepared": {"type": "bool", "default": True},
+    "volume": {"type": "str"},
     "environment": {"type": "dict", "default": {}},
     "docker_host": {"type": "str"},
 }
 
 REPOSITORY = "parallel-worktrees-prepared"
 KIND = "parallel-worktrees.kind"
-DATABASE, PREPARING, PREPARED = "database", "preparing", "prepared"
+DATABASE, SERVER, PREPARING, PREPARED = "database", "server", "preparing", "prepared"
 OWNER = "parallel-worktrees.owner"
 MARK = "parallel-worktrees.mark"
 WISH = "parallel-worktrees.wish"
@@ -94,6 +95,7 @@ class Wish:
     """What a container is made of, and what cannot change without making it anew.
 
     :ivar settings: of the server, without our defaults.
+    :ivar volume: a named volume for the data, which then outlive the container.
     """
 
     image: str
@@ -105,6 +107,7 @@ class Wish:
     memory: str | None
     shm_size: str
     prepared: bool
+    volume: str | None
     environment: dict[str, str]
 
     @classmethod
@@ -137,7 +140,8 @@ class Wish:
             settings={name: _postgres.setting(value) for name, value in params["settings"].items()},
             memory=params["memory"],
             shm_size=params["shm_size"],
-            prepared=params["prepared"],
+            prepared=params["prepared"] and params["volume"] is None,
+            volume=params["volume"],
             environment={name: _postgres.setting(value) for name, value in params["environment"].items()},
         )
 
@@ -146,12 +150,21 @@ class Wish:
         return _postgres.Address(self.address, self.port, self.user, self.database)
 
     @property
+    def kind(self) -> str:
+        return SERVER if self.volume else DATABASE
+
+    @property
+    def defaults(self) -> dict[str, str]:
+        """Settings that are ours unless others are asked for: what is kept in a volume is to survive a crash."""
+        return {} if self.volume else THROW_AWAY
+
+    @property
     def variables(self) -> dict[str, str]:
-        """What the image's first start reads; it need not wait for the disk either."""
-        initdb = f"{self.environment.get('POSTGRES_INITDB_ARGS', '')} --no-sync".lstrip()
+        """What the image's first start reads; unless the data are kept it need not wait for the disk either."""
+        given = self.environment.get("POSTGRES_INITDB_ARGS", "")
         return {
             **self.environment,
-            "POSTGRES_INITDB_ARGS": initdb,
+            "POSTGRES_INITDB_ARGS": given if self.volume else f"{given} --no-sync".lstrip(),
             "POSTGRES_USER": self.user,
             "POSTGRES_DB": self.database,
             "POSTGRES_PASSWORD_FILE": f"/{FIRST_PASSWORD}",
@@ -186,6 +199,8 @@ def _present(params: Params, wish: Wish, *, check: bool) -> Result:
             actions.append(f"remove container {name}, which nobody was given")
             if not check:
                 _remove(found)
+                if wish.volume:
+                    _remove_half_made(client, wish.volume, note)
             found = None
         if found is None:
             if not (check and unfinished):
@@ -199,7 +214,7 @@ def _present(params: Params, wish: Wish, *, check: bool) -> Result:
             password = _secrets.ensure(params["password_file"])
             if wait:
                 _wait(found, wish, password, note, params["timeout"])
-        if wait and (before is None or unfinished):
+        if wait and (before is None or unfinished) and not wish.volume:
             actions.append(f"set the password of user {wish.user}")
         after = {**dataclasses.asdict(wish), "running": True, "ready": wait or (before is not None and not unfinished)}
         return {
@@ -302,14 +317,18 @@ def _make(
             name,
             mark,
             image=f"{REPOSITORY}:{image.labels[KEY]}" if wish.prepared else wish.image,
-            command=_command(image, {**THROW_AWAY, **wish.settings, _postgres.IDENTITY_SETTING: name}),
+            command=_command(image, {**wish.defaults, **wish.settings, _postgres.IDENTITY_SETTING: name}),
             environment={} if wish.prepared else wish.variables,
-            labels={KIND: DATABASE, OWNER: params["owner"], MARK: mark, WISH: json.dumps(dataclasses.asdict(wish))},
+            volumes=_mounts(client, image, wish, mark),
+            labels={KIND: wish.kind, OWNER: params["owner"], MARK: mark, WISH: json.dumps(dataclasses.asdict(wish))},
             ports={SERVER_PORT: (wish.address, wish.port)},
             mem_limit=wish.memory,
             shm_size=wish.shm_size,
         )
-        if not wish.prepared:
+        if wish.volume:
+            # Its own from the start: the data may be there already, and know that one.
+            _deliver(container, _secrets.ensure(params["password_file"]))
+        elif not wish.prepared:
             _deliver(container, first_password(mark))
     try:
         _start(container, wish)
@@ -339,6 +358,34 @@ def _create(client: DockerClient, name: str, mark: str, **options: t.Any) -> Con
                     raise
                 _remove(left)
         time.sleep(0.05)
+
+
+def _mounts(client: DockerClient, image: Image, wish: Wish, mark: str) -> dict[str, dict[str, str]]:
+    """The named volume, made where it is not there, at the place that the image declares for its data."""
+    if wish.volume is None:
+        return {}
+    config = image.attrs["Config"]
+    variables = dict(pair.split("=", 1) for pair in config.get("Env") or ())
+    places = [*(config.get("Volumes") or ()), variables.get("PGDATA", "/var/lib/postgresql/data")]
+    if _volume(client, wish.volume) is None:
+        client.volumes.create(wish.volume, labels={KIND: SERVER, MARK: mark})
+    return {wish.volume: {"bind": places[0], "mode": "rw"}}
+
+
+def _volume(client: DockerClient, name: str) -> t.Any:
+    docker = _sdk()
+    try:
+        return client.volumes.get(name)
+    except docker.errors.NotFound:
+        return None
+
+
+def _remove_half_made(client: DockerClient, name: str, note: Note) -> None:
+    """Remove a volume whose first start was interrupted; one that was there before stays."""
+    volume = _volume(client, name)
+    if volume is not None and (volume.attrs.get("Labels") or {}).get(MARK) == note.mark:
+        with _asking(f"cannot remove volume {name}"):
+            volume.remove()
 
 
 def _command(image: Image, settings: t.Mapping[str, str]) -> list[str]:
@@ -386,7 +433,11 @@ def _wait(container: Container, wish: Wish, password: str, note: Note, timeout: 
         still_alive=functools.partial(_check_is_running, container),
     )
     try:
-        if note.mark is not None and not _postgres.answers(address, password, identity=container.name):
+        if (
+            note.mark is not None
+            and not wish.volume
+            and not _postgres.answers(address, password, identity=container.name)
+        ):
             first = first_password(container.labels[KEY] if wish.prepared else note.mark)
             until(first)
             _set_password(address, first, password)
@@ -577,6 +628,12 @@ def containers(client: DockerClient) -> list[dict[str, t.Any]]:
     return sorted(described, key=lambda container: container["name"])
 
 
+def is_there(name: str, volume: str, docker_host: str | None) -> bool:
+    """Whether there is such a container, or what it keeps its data in."""
+    with connected(docker_host) as client, _asking(f"cannot look for container {name}"):
+        return _named(client, name) is not None or _volume(client, volume) is not None
+
+
 def prepared_images(client: DockerClient) -> list[dict[str, t.Any]]:
     """Every prepared image, and what an interrupted preparation left, by key.
 
@@ -759,9 +816,12 @@ def _of_owner(client: DockerClient, name: str, owner: str, *, late: bool = False
         while found is None and late and time.monotonic() < deadline:
             time.sleep(0.05)
             found = _named(client, name)
-    if found is None or (found.labels.get(KIND) == DATABASE and found.labels.get(OWNER) == owner):
+    if found is None:
+        return None
+    is_ours = found.labels.get(KIND) in (DATABASE, SERVER)
+    if is_ours and found.labels.get(OWNER) == owner:
         return found
-    if found.labels.get(KIND) == DATABASE:
+    if is_ours:
         described = f"of image {_wished(found)['image']} belongs to {found.labels[OWNER]}"
     else:
         described = f"of image {found.attrs['Config']['Image']} is not one of ours"

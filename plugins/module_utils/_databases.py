@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The database of a task, whatever its back end: one set of parameters in, one set of facts out.
+"""The databases of a task, whatever their back end: one set of parameters in, one set of facts out.
 
 Private to this collection: may change without notice.
 """
@@ -12,7 +12,7 @@ import contextlib
 import os
 import typing as t
 
-from . import _clusters, _containers
+from . import _clusters, _containers, _own_databases, _pg_databases, _shared
 from ._door import Operation, Params, Result
 from ._errors import UserError
 from ._state import state_folder
@@ -20,6 +20,7 @@ from ._state import state_folder
 BACKENDS: dict[str, tuple[Operation, dict[str, t.Any]]] = {
     "container": (_containers.operation, _containers.ARGUMENT_SPEC),
     "embedded": (_clusters.operation, _clusters.ARGUMENT_SPEC),
+    "shared": (_shared.operation, _shared.ARGUMENT_SPEC),
 }
 
 COMMON: dict[str, t.Any] = {
@@ -32,10 +33,21 @@ COMMON: dict[str, t.Any] = {
     "port": {"type": "int"},
     "user": {"type": "str", "default": "postgres"},
     "database": {"type": "str"},
+    "databases": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "key": {"type": "str", "no_log": False},
+            **_pg_databases.ARGUMENT_SPEC["databases"]["options"],
+        },
+    },
     "password_file": {"type": "path", "no_log": False},
     "settings": {"type": "dict", "default": {}},
 }
 
+FINDING = ("name", "address", "port", "user", "database", "databases")
+"""What finds the databases of a task again, beside what only their back end takes."""
 
 NONE: dict[str, t.Any] = {
     "backend": "none",
@@ -57,10 +69,10 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Give or take back the database of a task."""
+    """Give or take back the databases of a task."""
     backend = params["backend"]
     if backend == "none":
-        return {"changed": False, "actions": [], "diff": [], "database": NONE, "plan": {}}
+        return {"changed": False, "actions": [], "diff": [], "database": NONE, "databases": {}, "plan": {}}
     if params["state"] == "present" and params["port"] is None:
         raise UserError(
             "the database has no port",
@@ -68,12 +80,36 @@ def operation(params: Params, *, check: bool) -> Result:
         )
     run, _spec = BACKENDS[backend]
     secret = params["password_file"] or password_file(params["owner"])
-    common = {key: params[key] for key in COMMON}
-    result = run({**common, **(params[backend] or {}), "password_file": secret}, check=check)
-    if params["state"] == "absent" and not check:
-        _forget_password(secret, state_folder())
-    result["plan"] = {"backend": backend, "name": params["name"], backend: params[backend]}
+    given = params["databases"] or [_wish(params["database"] or params["user"])]
+    wishes = [{key: value for key, value in one.items() if key != "key"} for one in given]
+    asked = {
+        **{key: params[key] for key in COMMON},
+        **(params[backend] or {}),
+        "databases": wishes,
+        "password_file": secret,
+    }
+    if params["databases"]:
+        asked["database"] = None  # they are made beside the server's own
+    result = run(asked, check=check)
+    if params["state"] == "absent":
+        if not check:
+            _forget_password(secret, state_folder())
+    else:
+        if backend != "shared" and params["databases"]:
+            result = _own_databases.ensure(asked, result, check=check)
+        elif backend != "shared":
+            result["databases"] = {wishes[0]["name"]: result["database"]}
+        keys = {one["name"]: one["key"] or one["name"] for one in given}
+        result["databases"] = {keys[name]: facts for name, facts in result["databases"].items()}
+    finding = {key: params[key] for key in FINDING}
+    result["plan"] = {"backend": backend, **finding, backend: params[backend]}
     return result
+
+
+def _wish(name: str) -> dict[str, t.Any]:
+    """A database of which nothing but its name is asked."""
+    spec = COMMON["databases"]["options"]
+    return {**{key: about.get("default") for key, about in spec.items()}, "name": name}
 
 
 def password_file(owner: str) -> str:

@@ -93,7 +93,7 @@ class _Leftover:
             _registry_id, workspace, task = task_of(about["owner"])
             _give_back_lease(workspace, task, params, check=check)
         else:
-            _remove_database(self.kind, self.name, about["owner"], about, check=check)
+            _remove_database({"backend": self.kind, self.kind: about, **about}, about["owner"], check=check)
 
     def _remove_task(self, params: Params, *, check: bool) -> None:
         """What a teardown does: of worktrees that are gone, git may still know, and so may work be lost."""
@@ -101,9 +101,7 @@ class _Leftover:
         _remove_worktrees(plan["worktrees"], about["owner"], params, check=check)
         database = plan.get("database")
         if database:
-            _remove_database(
-                database["backend"], database["name"], about["owner"], database[database["backend"]], check=check
-            )
+            _remove_database(database, about["owner"], check=check)
         _give_back_lease(about["workspace"], about["name"], params, check=check)
         record = {"workspace": about["workspace"], "task": about["name"], "pattern": ".*", "state": "absent"}
         _records.operation(_filled(_records.ARGUMENT_SPEC, record, params), check=check)
@@ -115,9 +113,17 @@ def _remove_worktrees(worktrees: t.Sequence[dict[str, t.Any]], owner: str, param
     _worktrees.operation(_filled(_worktrees.ARGUMENT_SPEC, given, params), check=check)
 
 
-def _remove_database(backend: str, name: str, owner: str, where: dict[str, t.Any], *, check: bool) -> None:
-    own = _filled(_databases.ARGUMENT_SPEC[backend]["options"], where)
-    given = {"backend": backend, "name": name, "owner": owner, "state": "absent", backend: own}
+def _remove_database(plan: dict[str, t.Any], owner: str, *, check: bool) -> None:
+    """
+    :arg plan: what finds it, as the record of a task has it.
+    """
+    backend = plan["backend"]
+    own = _filled(_databases.ARGUMENT_SPEC[backend]["options"], plan[backend])
+    given = {key: value for key, value in plan.items() if key in _databases.FINDING}
+    given |= {"backend": backend, "owner": owner, "state": "absent", backend: own}
+    if "databases" in given:
+        options = _databases.COMMON["databases"]["options"]
+        given["databases"] = [_filled(options, one) for one in given["databases"]]
     _databases.operation(_filled(_databases.ARGUMENT_SPEC, given), check=check)
 
 

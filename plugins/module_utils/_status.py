@@ -14,7 +14,7 @@ import json
 import os
 import typing as t
 
-from . import _clusters, _containers, _git, _leases, _registry, _work
+from . import _clusters, _containers, _git, _leases, _registry, _shared, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
@@ -175,11 +175,11 @@ def _databases(records: t.Sequence[Record], params: Params) -> dict[str, dict[st
     for folder in folders:
         for one in _clusters.clusters(folder):
             found[f"embedded {one['name']}"] = {**one, "directory": folder}
-    return found
+    return found | _shared.found(plan for plan in plans if plan["backend"] == "shared" and "shared" in plan)
 
 
 def _database_key(plan: dict[str, t.Any]) -> str:
-    return f"{plan['backend']} {plan['name']}"
+    return _shared.key_of(plan) if plan["backend"] == "shared" else f"{plan['backend']} {plan['name']}"
 
 
 def _database_state(found: dict[str, t.Any] | None) -> str:

@@ -122,6 +122,12 @@ options:
         happen anew for each container.
     type: bool
     default: true
+  volume:
+    description:
+      - Name of a Docker volume for the data, which then outlive the container. It is made where it is not there.
+      - What is kept is to survive a crash, so the settings that give up durability are not added then, and there is no
+        prepared image.
+    type: str
   environment:
     description:
       - Variables for the image's first start, such as C(POSTGRES_INITDB_ARGS).

@@ -33,16 +33,20 @@ options:
       - With V(embedded), a server of the task's own that needs neither Docker nor root, see
         M(parallel.worktrees.pg_cluster).
       - With V(container), one in a Docker container of the task's own, see M(parallel.worktrees.pg_container).
+      - With V(shared), databases and a role of the task's own in a server that all tasks share, see
+        M(parallel.worktrees.pg_database).
       - With V(none), there is no database, and nothing is done. RV(database) has all of its keys then, each V(none).
     type: str
     choices:
       - none
       - container
       - embedded
+      - shared
     required: true
   name:
     description:
       - Name of the container or the cluster, unique on the machine. Letters, digits, C(_), C(.) and C(-) are allowed.
+      - With O(backend=shared), the name by which the task's databases are told.
     type: str
     required: true
   owner:
@@ -76,6 +80,7 @@ options:
   address:
     description:
       - The address of this machine on which the database is reached. With O(backend=embedded) it is a loopback address.
+        With O(backend=shared) it is the server's, or the folder of its socket.
     type: str
     default: 127.0.0.1
   port:
@@ -85,13 +90,57 @@ options:
     type: int
   user:
     description:
-      - Name of the superuser.
+      - Name of the superuser. With O(backend=shared), of the task's own role, which owns its databases.
     type: str
     default: postgres
   database:
     description:
       - Name of the database. It defaults to O(user).
     type: str
+  databases:
+    description:
+      - The databases, where one of the name O(database) is not what is wanted.
+      - With O(backend=container) and O(backend=embedded), the server then has its own database O(user) besides.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      key:
+        description:
+          - The name by which it is told in RV(databases). It defaults to O(databases[].name).
+        type: str
+      name:
+        description:
+          - As in O(parallel.worktrees.pg_database#module:databases[].name).
+        type: str
+        required: true
+      template:
+        description:
+          - As in O(parallel.worktrees.pg_database#module:databases[].template).
+        type: str
+      dump:
+        description:
+          - As in O(parallel.worktrees.pg_database#module:databases[].dump).
+        type: path
+      extensions:
+        description:
+          - As in O(parallel.worktrees.pg_database#module:databases[].extensions).
+        type: list
+        elements: str
+        default: []
+      connection_limit:
+        description:
+          - As in O(parallel.worktrees.pg_database#module:databases[].connection_limit).
+        type: int
+      strategy:
+        description:
+          - As in O(parallel.worktrees.pg_database#module:databases[].strategy).
+        type: str
+        choices:
+          - auto
+          - wal_log
+          - file_copy
+        default: auto
   password_file:
     description:
       - The file that keeps the password of O(user), of mode 0600.
@@ -103,6 +152,7 @@ options:
       - Settings of the server, added to ones that give up durability for speed. These suit a database that can be
         thrown away; a crash of the machine may lose it.
       - With O(backend=container), everybody who may list processes can read them.
+      - With O(backend=shared), of the server in O(shared.container), which gets no others.
     type: dict
     default: {}
   container:
@@ -139,6 +189,10 @@ options:
             happen anew for each container.
         type: bool
         default: true
+      volume:
+        description:
+          - As in O(parallel.worktrees.pg_container#module:volume).
+        type: str
       environment:
         description:
           - Variables for the image's first start, such as C(POSTGRES_INITDB_ARGS).
@@ -172,6 +226,76 @@ options:
             data belong to. It is not created.
         type: str
         default: postgres
+  shared:
+    description:
+      - What only O(backend=shared) takes.
+    type: dict
+    suboptions:
+      admin_user:
+        description:
+          - Who makes the databases. A superuser, or a role with C(CREATEDB) and C(CREATEROLE).
+        type: str
+        default: postgres
+      admin_password_file:
+        description:
+          - The file that has his password. For O(shared.container) it is made where it is not there, and defaults to
+            C(parallel-worktrees/servers/NAME) in E(XDG_STATE_HOME) or, without that, in C(~/.local/state).
+        type: path
+      maintenance_database:
+        description:
+          - The database that he connects to.
+        type: str
+        default: postgres
+      protected:
+        description:
+          - Databases that no task can have or drop.
+        type: list
+        elements: str
+        default: []
+      container:
+        description:
+          - The container of the server, if it is to be started by whoever comes first. It stays when tasks go.
+        type: dict
+        suboptions:
+          name:
+            description:
+              - Its name, unique on the machine.
+            type: str
+            required: true
+          image:
+            description:
+              - The image to run. Required with O(state=present).
+            type: str
+          pull:
+            description:
+              - Whether to pull an image that Docker does not have.
+            type: str
+            choices:
+              - missing
+              - never
+            default: missing
+          volume:
+            description:
+              - Name of the Docker volume that keeps its data. Required with O(state=present).
+            type: str
+          memory:
+            description:
+              - How much memory it may use, such as V(2g).
+            type: str
+          shm_size:
+            description:
+              - Size of its shared memory.
+            type: str
+            default: 256m
+          environment:
+            description:
+              - Variables for the image's first start. Everybody who may use Docker can read them.
+            type: dict
+            default: {}
+          docker_host:
+            description:
+              - URL of the Docker daemon.
+            type: str
 requirements:
   - psycopg2 (Python), unless O(backend=none)
   - docker >= 5.0 (Python), for O(backend=container)
@@ -179,6 +303,7 @@ requirements:
 seealso:
   - module: parallel.worktrees.pg_cluster
   - module: parallel.worktrees.pg_container
+  - module: parallel.worktrees.pg_database
   - module: parallel.worktrees.task_record
 """
 
@@ -202,6 +327,24 @@ EXAMPLES = r"""
     container:
       image: postgres:17
       memory: 512m
+
+- name: Two databases in a server that all tasks share
+  parallel.worktrees.task_database:
+    backend: shared
+    name: carlo_oauth_v2_1f3a5c
+    owner: carlo/oauth-v2
+    user: carlo_oauth_v2_1f3a5c
+    port: 5432
+    databases:
+      - key: carlo
+        name: carlo_oauth_v2_1f3a5c
+      - key: world
+        name: world_oauth_v2_1f3a5c
+    shared:
+      container:
+        name: carlo-postgres
+        image: postgres:17
+        volume: carlo-postgres
 
 - name: Start it, and come back for it when the worktrees are there
   parallel.worktrees.task_database:
@@ -276,6 +419,10 @@ database:
       description: All of it as a URL.
       type: str
       sample: postgresql://postgres:PARALLEL_WORKTREES_DATABASE_PASSWORD@127.0.0.1:15433/shop
+databases:
+  description: Each of the task's databases by its O(databases[].key), with what RV(database) tells of the first.
+  returned: success and O(state=present), or O(backend=none)
+  type: dict
 container:
   description: The container, as RV(parallel.worktrees.pg_container#module:container) tells it.
   returned: success, with O(state=present) and O(backend=container)
@@ -296,7 +443,7 @@ plan:
       type: str
       sample: embedded
     name:
-      description: Name of the container or the cluster.
+      description: Name of the container or the cluster. O(address), O(port), O(user) and the like are there, too.
       type: str
       sample: shop_fix_login
     container:
@@ -306,6 +453,10 @@ plan:
     embedded:
       description: The option O(embedded), with its defaults.
       returned: O(backend=embedded)
+      type: dict
+    shared:
+      description: The option O(shared), with its defaults.
+      returned: O(backend=shared)
       type: dict
 failure:
   description:

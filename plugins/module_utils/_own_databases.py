@@ -1,0 +1,121 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Databases in a server that is one task's alone, where it is all superuser's and needs no marks.
+
+Private to this collection: may change without notice.
+
+A database that is not complete takes no connections (its limit is 0); the next run makes it anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import typing as t
+
+from . import _postgres
+from ._door import Params, Result
+from ._pg_databases import Wish
+from ._pg_dumps import Dump
+from ._pg_server import Server, carry_out, compose
+
+DATABASES = """
+select datname from pg_database where datname = any(%(names)s) and datconnlimit not in (0, -2) order by 1
+"""
+DROP_SECONDS = 30
+HALF_MADE = "select datname from pg_database where datname = any(%(names)s) and datconnlimit in (0, -2)"
+
+
+def ensure(asked: Params, server: Result, *, check: bool) -> Result:
+    """Give a server its databases.
+
+    :arg asked: what the task asked for; ``databases`` as ``pg_database`` takes them.
+    :arg server: what was done to have the server.
+    :returns: that and what was done here, with the facts of each database.
+    """
+    wishes = [Wish.of(one) for one in asked["databases"]]
+    address = _postgres.Address(*(server["database"][key] for key in ("host", "port", "user", "name")))
+    of_server = {key: value for key, value in server["database"].items() if key not in _FACTS}
+    facts = {
+        wish.asked: {
+            **dataclasses.replace(address, database=wish.name).facts(of_server["backend"], asked["password_file"]),
+            **of_server,
+        }
+        for wish in wishes
+    }
+    result = {**server, "database": facts[wishes[0].asked], "databases": facts}
+    if check and server["actions"]:  # it is not there to be asked
+        return {**result, "actions": [*server["actions"], *(f"create database {wish.name}" for wish in wishes)]}
+    if not (asked["wait"] or check):
+        return result
+    as_admin = {
+        "host": address.host,
+        "port": address.port,
+        "timeout": asked["timeout"],
+        "admin_user": address.user,
+        "admin_password_file": asked["password_file"],
+        "maintenance_database": address.database,
+    }
+    header = f"databases at {address.host}:{address.port}"
+    done = carry_out(
+        as_admin, functools.partial(_ensure, wishes), check=check, lock=f"server {asked['name']}", header=header
+    )
+    return {
+        **result,
+        "changed": server["changed"] or done["changed"],
+        "actions": [*server["actions"], *done["actions"]],
+        "diff": [*server["diff"], *done["diff"]],
+    }
+
+
+_FACTS = ("host", "port", "user", "name", "url", "password", "password_file")
+"""Those of one database."""
+
+
+def _ensure(wishes: t.Sequence[Wish], server: Server) -> Result:
+    names = [wish.name for wish in wishes]
+    there = {name for (name,) in server.rows(DATABASES, names=names)}
+    lacking = {wish: _lacking(server, wish) if wish.name in there else list(wish.extensions) for wish in wishes}
+    after = {wish.name: {"extensions": list(wish.extensions)} for wish in wishes}
+    before = {
+        wish.name: {"extensions": [one for one in wish.extensions if one not in lacking[wish]]}
+        for wish in wishes
+        if wish.name in there
+    }
+    server.journal.state(before, after)
+    for (name,) in server.rows(HALF_MADE, names=names):
+        server.drop(name, DROP_SECONDS, ", which is half made")
+    for wish in wishes:
+        server.check_extensions(lacking[wish])
+        if wish.name not in there:
+            _make(server, wish)
+        elif lacking[wish]:
+            with server.within(wish.name) as inside:
+                inside.create_extensions(wish.name, lacking[wish])
+    return {}
+
+
+def _lacking(server: Server, wish: Wish) -> list[str]:
+    if not wish.extensions:
+        return []
+    with server.within(wish.name) as inside:
+        there = {name for (name,) in inside.rows("select extname from pg_extension")}
+    return [name for name in wish.extensions if name not in there]
+
+
+def _make(server: Server, wish: Wish) -> None:
+    """Make a database; that it takes connections comes last."""
+    check = server.journal.check
+    dump = None if wish.dump is None else Dump.of(wish.dump, server.version // 10000)
+    server.create(wish.name, server.address.user, wish.template, server.strategy(wish.strategy, wish.template))
+    if wish.extensions:
+        with contextlib.nullcontext(server) if check else server.within(wish.name) as inside:
+            inside.create_extensions(wish.name, wish.extensions)
+    if dump is not None:
+        server.journal.begin(f"restore {wish.dump} into database {wish.name}")
+        if not check:
+            address = dataclasses.replace(server.address, database=wish.name)
+            dump.restore(address, server.password or "", connections=None, keep=(server.connection.fileno(),))
+    server.act(None, compose("alter database {} connection limit {limit}", wish.name, limit=wish.connection_limit))

@@ -1,0 +1,172 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A task's databases in a server that all tasks share: one that is there, or a container that the workspace declares.
+
+Private to this collection: may change without notice.
+
+Whoever comes first starts the container. It belongs to no task, so no teardown stops it; its data lie in a volume.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from . import _containers, _pg_databases, _pg_server, _postgres, _secrets
+from ._door import Params, Result
+from ._errors import EnvironmentFailure, UserError
+from ._registry import task_of
+from ._state import state_folder
+
+LOOK_SECONDS = 5
+
+SAME = (
+    *("owner", "state", "timeout", "password_file", "databases"),
+    *("admin_user", "maintenance_database", "protected"),
+)
+"""What ``pg_database`` takes under the same name."""
+
+CONTAINER_OPTIONS = ("image", "pull", "volume", "memory", "shm_size", "environment", "docker_host")
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    **{key: _pg_server.ARGUMENT_SPEC[key] for key in ("admin_user", "admin_password_file", "maintenance_database")},
+    "protected": _pg_databases.ARGUMENT_SPEC["protected"],
+    "container": {
+        "type": "dict",
+        "options": {
+            "name": {"type": "str", "required": True},
+            **{key: _containers.ARGUMENT_SPEC[key] for key in CONTAINER_OPTIONS},
+        },
+    },
+}
+"""What this back end alone takes; the rest is the same for all (_databases.COMMON)."""
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Give a task its databases in the server, or take them back."""
+    server = _Server(params)
+    asked = {
+        **{key: params[key] for key in SAME},
+        "host": params["address"],
+        "port": server.port,
+        "role": params["user"],
+        "admin_password_file": server.admin_password_file,
+    }
+    if params["state"] == "absent" and not server.is_there():
+        return {"changed": False, "actions": [], "diff": []}
+    started = server.start(wait=params["wait"] or params["state"] == "absent", check=check)
+    if check and started["actions"]:
+        return _merged(started, _planned(asked))
+    if not (params["wait"] or check):
+        _secrets.ensure(params["password_file"])  # env files have it before the databases do
+        return _merged(started, {"changed": False, "actions": [], "diff": [], **_facts(asked)})
+    return _merged(started, _pg_databases.operation(asked, check=check))
+
+
+def _facts(asked: Params) -> dict[str, t.Any]:
+    """What the task is told of databases that are still to be made."""
+    facts = {
+        one["name"]: _postgres.Address(asked["host"], asked["port"], asked["role"], one["name"]).facts(
+            "shared", asked["password_file"]
+        )
+        for one in asked["databases"]
+    }
+    return {"database": next(iter(facts.values()), None), "databases": facts}
+
+
+def _planned(asked: Params) -> Result:
+    """What is going to be done in a server that is not there yet, as far as can be told."""
+    if asked["state"] == "absent":
+        return {"changed": True, "actions": [f"drop database {one['name']}" for one in asked["databases"]], "diff": []}
+    actions = [f"create role {asked['role']}", *(f"create database {one['name']}" for one in asked["databases"])]
+    return {"changed": True, "actions": actions, "diff": [], **_facts(asked)}
+
+
+def _merged(first: Result, second: Result) -> Result:
+    return {
+        **second,
+        "changed": first["changed"] or second["changed"],
+        "actions": [*first["actions"], *second["actions"]],
+        "diff": [*first["diff"], *second["diff"]],
+    }
+
+
+def found(plans: t.Iterable[dict[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
+    """What tasks have in the servers that these plans name, by server and role (:func:`key_of`).
+
+    A server that does not answer has nothing.
+    """
+    servers = {_place(plan): plan for plan in plans}
+    there: dict[str, dict[str, t.Any]] = {}
+    for plan in servers.values():
+        with contextlib.suppress(EnvironmentFailure, UserError):
+            for one in _pg_databases.marked(_as_admin(plan)):
+                about = {**one, "name": one["role"], "user": one["role"], "running": True}
+                about["databases"] = [{"name": name} for name in one["databases"]]
+                about |= {key: plan[key] for key in ("address", "port", "shared")}
+                there[key_of(about)] = about
+    return there
+
+
+def key_of(plan: dict[str, t.Any]) -> str:
+    return f"shared {_place(plan)} {plan['user']}"
+
+
+def _place(plan: dict[str, t.Any]) -> str:
+    return f"{plan['address']}:{plan['port']}"
+
+
+def _as_admin(plan: dict[str, t.Any]) -> Params:
+    given = {"state": "absent", "timeout": LOOK_SECONDS, **plan, **plan["shared"]}
+    server = _Server(given)
+    return {
+        **{key: given[key] for key in ("timeout", "admin_user", "maintenance_database")},
+        "host": given["address"],
+        "port": server.port,
+        "admin_password_file": server.admin_password_file,
+    }
+
+
+class _Server:
+    """Where the databases are."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.container: dict[str, t.Any] | None = params["container"]
+        self.port: int = params["port"]
+        self.admin_password_file: str | None = params["admin_password_file"]
+        if self.container:
+            for key in ("image", "volume"):
+                if params["state"] == "present" and not self.container[key]:
+                    raise UserError(f"the server's container {self.container['name']} needs {key}")
+            if not self.admin_password_file:
+                self.admin_password_file = os.path.join(state_folder(), "servers", self.container["name"])
+
+    def is_there(self) -> bool:
+        container = self.container
+        return container is None or _containers.is_there(
+            container["name"], container["volume"], container["docker_host"]
+        )
+
+    def start(self, *, wait: bool, check: bool) -> Result:
+        """See that the server runs. One that the workspace does not declare is not ours to start."""
+        if self.container is None:
+            return {"changed": False, "actions": [], "diff": []}
+        defaults = {key: about.get("default") for key, about in _containers.ARGUMENT_SPEC.items()}
+        return _containers.operation(
+            {
+                **defaults,
+                **self.container,
+                **{key: self.params[key] for key in ("address", "timeout", "settings")},
+                # Of whichever task comes first, so of none.
+                "owner": f"server@{task_of(self.params['owner'])[0]}",
+                "port": self.port,
+                "user": self.params["admin_user"],
+                "database": self.params["maintenance_database"],
+                "password_file": self.admin_password_file,
+                "wait": wait,
+            },
+            check=check,
+        )
