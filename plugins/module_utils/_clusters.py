@@ -45,6 +45,9 @@ from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._state import state_folder
 
+if t.TYPE_CHECKING:
+    from ._golden import Goldens
+
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "owner": {"type": "str", "required": True},
@@ -249,7 +252,7 @@ def _present(params: Params, cluster: Cluster, *, check: bool) -> Result:
     if found is None:
         actions.append(f"create cluster {wished.name} of PostgreSQL {wished.version} in {cluster.folder}")
         if not check:
-            _create(cluster, wished, account)
+            _create(cluster, wished, account, params)
     if restart:
         actions.append(f"stop cluster {wished.name}, whose settings have changed")
         if not check:
@@ -686,9 +689,12 @@ def _is_at_work(pid: int, home: os.stat_result) -> bool:
 # Making one
 
 
-def _create(cluster: Cluster, record: Record, account: Account) -> None:
+def _create(cluster: Cluster, record: Record, account: Account, params: Params) -> None:
     """Make the folder of a stopped cluster, which gets its name when it is complete."""
     template = _template(cluster.directory, record, account)
+    goldens: Goldens | None = params.get("goldens")
+    if goldens:
+        template = _golden_template(template, goldens, record, account, params["timeout"])
     _sweep(cluster.directory, cluster.name)
     _spread(cluster.directory)
     draft = _aside(cluster.directory, cluster.name)
@@ -729,13 +735,62 @@ def _template(directory: str, record: Record, account: Account) -> str:
             cwd=draft,
             keep=[lock],  # initdb outlives us when we are killed, and nobody else may begin before it ends
         )
-        state = _commands.must(
-            (record.programs.path("pg_controldata"), draft), doing="cannot look at the template of the clusters"
-        )
-        if not re.search(r"^Database cluster state: +shut down$", state, re.MULTILINE):
-            raise EnvironmentFailure(f"initdb left the template {draft} in a state that cannot be copied:\n{state}")
+        _check_is_shut_down(record.programs, draft)
         os.rename(draft, template)
     return template
+
+
+def _golden_template(plain: str, goldens: Goldens, record: Record, account: Account, timeout: float) -> str:
+    """The data directory that has these golden databases; made where it is not there yet."""
+    shelf = os.path.dirname(plain)
+    key = f"golden-{_digest(os.path.basename(plain) + goldens.key)[:16]}"
+    template = os.path.join(shelf, key)
+    if os.path.isdir(template):
+        return template
+    with _files.locked(os.path.join(shelf, f".{key}.lock")):
+        if os.path.isdir(template):  # another run was first
+            return template
+        builder = Cluster(shelf, f"building-{key}")
+        sockets = builder.socket_directory(account)
+        _discard(builder, sockets)
+        try:
+            _make_folder(builder.folder)
+            _copy(plain, builder.data, account)
+            built = dataclasses.replace(
+                record,
+                name=builder.name,
+                owner=key,
+                port=_postgres.free_port(record.address),
+                database="postgres",
+                settings={**record.settings, **_postgres.SMALL_LOG},
+                socket_directory=sockets,
+            )
+            builder.write(built)
+            until = time.monotonic() + timeout
+            password = secrets.token_urlsafe(24)
+            builder.start(built, until)
+            builder.let_in(built, password, until)
+            goldens.build(built.reached_at, password)
+            builder.stop()
+            _check_is_shut_down(record.programs, builder.data)
+            os.rename(builder.data, template)
+        finally:
+            _discard(builder, sockets)
+    return template
+
+
+def _discard(builder: Cluster, sockets: str) -> None:
+    """Remove what is left of building a golden template, by us or by a run that was killed."""
+    builder.stop()
+    for folder in (sockets, builder.folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+
+
+def _check_is_shut_down(programs: Programs, data: str) -> None:
+    state = _commands.must((programs.path("pg_controldata"), data), doing="cannot look at the template of the clusters")
+    if not re.search(r"^Database cluster state: +shut down$", state, re.MULTILINE):
+        raise EnvironmentFailure(f"the template {data} is in a state that cannot be copied:\n{state}")
 
 
 def _copy(source: str, target: str, account: Account) -> None:

@@ -40,6 +40,8 @@ if t.TYPE_CHECKING:
     from docker.models.containers import Container
     from docker.models.images import Image
 
+    from ._golden import Goldens
+
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
     "owner": {"type": "str", "required": True},
@@ -306,7 +308,7 @@ def _make(
     name = params["name"]
     image = _base_image(client, wish.image, params["pull"], actions, check=check)
     if wish.prepared:
-        image = _prepared_image(client, image, wish, params["timeout"], actions, check=check)
+        image = _prepared_image(client, image, wish, params, actions, check=check)
     actions.append(f"create and start container {name}")
     if check or image is None:
         return None
@@ -486,36 +488,38 @@ def _base_image(client: DockerClient, name: str, pull: str, actions: list[str], 
 
 
 def _prepared_image(
-    client: DockerClient, base: Image | None, wish: Wish, timeout: float, actions: list[str], *, check: bool
+    client: DockerClient, base: Image | None, wish: Wish, params: Params, actions: list[str], *, check: bool
 ) -> Image | None:
     """What the first start of an image leaves behind, as an image; made where it is not there yet."""
-    key = None if base is None else _key(base, wish, check=check)
+    goldens: Goldens | None = params.get("goldens")
+    key = None if base is None else _key(base, wish, goldens, check=check)
     with _asking(f"cannot look for the prepared image of {wish.image}"):
         image = None if key is None else _image(client, f"{REPOSITORY}:{key}")
         if image is not None:
             return image
-    actions.append(f"prepare image {wish.image}")
+    actions.append(f"prepare image {wish.image}" + (" with the golden databases" if goldens else ""))
     if check or base is None or key is None:
         return None
     with _noted(f".{key}", check=False), _asking(f"cannot prepare image {wish.image}"):
         image = _image(client, f"{REPOSITORY}:{key}")  # another run may have been first
-        return image or _prepare(client, base, wish, key, timeout)
+        return image or _prepare(client, base, wish, goldens, key, params["timeout"])
 
 
-def _key(base: Image, wish: Wish, *, check: bool) -> str | None:
+def _key(base: Image, wish: Wish, goldens: Goldens | None, *, check: bool) -> str | None:
     """The name of a prepared image: a hash of all it was made from, our secret included.
 
     So no other user's image, and none whose password is lost, is ever taken for ours.
     """
-    made_from = json.dumps([base.id, wish.user, wish.database, wish.environment], sort_keys=True)
+    built = [goldens.key] if goldens else []
+    made_from = json.dumps([base.id, wish.user, wish.database, wish.environment, *built], sort_keys=True)
     try:
         return _derive(made_from, check=check)[:16]
     except FileNotFoundError:
         return None
 
 
-def _prepare(client: DockerClient, base: Image, wish: Wish, key: str, timeout: float) -> Image:
-    """Let an image do its first start, stop it cleanly, and keep the outcome.
+def _prepare(client: DockerClient, base: Image, wish: Wish, goldens: Goldens | None, key: str, timeout: float) -> Image:
+    """Let an image do its first start, build the golden databases, stop it cleanly, and keep the outcome.
 
     The tag comes last: an image that has it is whole, and what has none is rubbish of an interrupted run.
     """
@@ -527,7 +531,7 @@ def _prepare(client: DockerClient, base: Image, wish: Wish, key: str, timeout: f
         name,
         key,
         image=base.id,
-        command=_command(base, {**THROW_AWAY, _postgres.IDENTITY_SETTING: name}),
+        command=_command(base, {**THROW_AWAY, **_postgres.SMALL_LOG, _postgres.IDENTITY_SETTING: name}),
         environment={**wish.variables, "PGDATA": DATA},
         labels={KIND: PREPARING, MARK: key, KEY: key, BASE: wish.image},
         ports={SERVER_PORT: (wish.address, None)},
@@ -539,13 +543,16 @@ def _prepare(client: DockerClient, base: Image, wish: Wish, key: str, timeout: f
         container.start()
         container.reload()
         port = int(container.ports[SERVER_PORT][0]["HostPort"])
+        address = dataclasses.replace(wish.reached_at, port=port)
         _postgres.wait_until_answers(
-            dataclasses.replace(wish.reached_at, port=port),
+            address,
             password,
             identity=name,
             timeout=timeout,
             still_alive=functools.partial(_check_is_running, container),
         )
+        if goldens:
+            goldens.build(address, password)
         container.stop(timeout=int(timeout))
         _check_is_shut_down(container, wish)
         _deliver(container, "")

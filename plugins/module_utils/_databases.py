@@ -12,7 +12,7 @@ import contextlib
 import os
 import typing as t
 
-from . import _clusters, _containers, _own_databases, _pg_databases, _shared
+from . import _clusters, _containers, _golden, _own_databases, _pg_databases, _shared
 from ._door import Operation, Params, Result
 from ._errors import UserError
 from ._state import state_folder
@@ -40,6 +40,7 @@ COMMON: dict[str, t.Any] = {
         "options": {
             "key": {"type": "str", "no_log": False},
             **_pg_databases.ARGUMENT_SPEC["databases"]["options"],
+            "golden": {"type": "dict", "options": _golden.OPTIONS},
         },
     },
     "password_file": {"type": "path", "no_log": False},
@@ -81,13 +82,18 @@ def operation(params: Params, *, check: bool) -> Result:
     run, _spec = BACKENDS[backend]
     secret = params["password_file"] or password_file(params["owner"])
     given = params["databases"] or [_wish(params["database"] or params["user"])]
-    wishes = [{key: value for key, value in one.items() if key != "key"} for one in given]
+    wishes = [
+        _with_golden(one, number) if params["state"] == "present" else {**one, "golden": None}
+        for number, one in enumerate(given)
+    ]
     asked = {
         **{key: params[key] for key in COMMON},
         **(params[backend] or {}),
         "databases": wishes,
         "password_file": secret,
     }
+    if goldens := tuple(wish["golden"] for wish in wishes if wish["golden"]):
+        asked["goldens"] = _golden.Goldens(goldens)
     if params["databases"]:
         asked["database"] = None  # they are made beside the server's own
     result = run(asked, check=check)
@@ -110,6 +116,13 @@ def _wish(name: str) -> dict[str, t.Any]:
     """A database of which nothing but its name is asked."""
     spec = COMMON["databases"]["options"]
     return {**{key: about.get("default") for key, about in spec.items()}, "name": name}
+
+
+def _with_golden(given: dict[str, t.Any], number: int) -> dict[str, t.Any]:
+    """A database as it is asked for, with what its golden one is built from."""
+    label = given["key"] or str(number)
+    golden = given["golden"] and _golden.Golden.of(given["golden"], label, given["extensions"])
+    return {**given, "golden": golden}
 
 
 def password_file(owner: str) -> str:

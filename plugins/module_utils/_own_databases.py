@@ -17,6 +17,7 @@ import typing as t
 
 from . import _postgres
 from ._door import Params, Result
+from ._golden import Golden
 from ._pg_databases import Wish
 from ._pg_dumps import Dump
 from ._pg_server import Server, carry_out, compose
@@ -36,6 +37,7 @@ def ensure(asked: Params, server: Result, *, check: bool) -> Result:
     :returns: that and what was done here, with the facts of each database.
     """
     wishes = [Wish.of(one) for one in asked["databases"]]
+    goldens = [one["golden"] for one in asked["databases"]]
     address = _postgres.Address(*(server["database"][key] for key in ("host", "port", "user", "name")))
     of_server = {key: value for key, value in server["database"].items() if key not in _FACTS}
     facts = {
@@ -60,7 +62,11 @@ def ensure(asked: Params, server: Result, *, check: bool) -> Result:
     }
     header = f"databases at {address.host}:{address.port}"
     done = carry_out(
-        as_admin, functools.partial(_ensure, wishes), check=check, lock=f"server {asked['name']}", header=header
+        as_admin,
+        functools.partial(_ensure, wishes, goldens),
+        check=check,
+        lock=f"server {asked['name']}",
+        header=header,
     )
     return {
         **result,
@@ -74,7 +80,7 @@ _FACTS = ("host", "port", "user", "name", "url", "password", "password_file")
 """Those of one database."""
 
 
-def _ensure(wishes: t.Sequence[Wish], server: Server) -> Result:
+def _ensure(wishes: t.Sequence[Wish], goldens: t.Sequence[Golden | None], server: Server) -> Result:
     names = [wish.name for wish in wishes]
     there = {name for (name,) in server.rows(DATABASES, names=names)}
     lacking = {wish: _lacking(server, wish) if wish.name in there else list(wish.extensions) for wish in wishes}
@@ -87,10 +93,10 @@ def _ensure(wishes: t.Sequence[Wish], server: Server) -> Result:
     server.journal.state(before, after)
     for (name,) in server.rows(HALF_MADE, names=names):
         server.drop(name, DROP_SECONDS, ", which is half made")
-    for wish in wishes:
+    for wish, golden in zip(wishes, goldens, strict=True):
         server.check_extensions(lacking[wish])
         if wish.name not in there:
-            _make(server, wish)
+            _make(server, wish, golden)
         elif lacking[wish]:
             with server.within(wish.name) as inside:
                 inside.create_extensions(wish.name, lacking[wish])
@@ -105,9 +111,14 @@ def _lacking(server: Server, wish: Wish) -> list[str]:
     return [name for name in wish.extensions if name not in there]
 
 
-def _make(server: Server, wish: Wish) -> None:
-    """Make a database; that it takes connections comes last."""
+def _make(server: Server, wish: Wish, golden: Golden | None) -> None:
+    """Make a database, or name the golden one that came with the server; that it takes connections comes last."""
     check = server.journal.check
+    limit = compose("alter database {} connection limit {limit}", wish.name, limit=wish.connection_limit)
+    if golden and server.rows("select from pg_database where datname = %(name)s", name=golden.name):
+        rename = compose("alter database {} rename to {}", golden.name, wish.name)
+        server.act(f"name the copy of {golden.name} {wish.name}", rename, limit)
+        return
     dump = None if wish.dump is None else Dump.of(wish.dump, server.version // 10000)
     server.create(wish.name, server.address.user, wish.template, server.strategy(wish.strategy, wish.template))
     if wish.extensions:
@@ -118,4 +129,12 @@ def _make(server: Server, wish: Wish) -> None:
         if not check:
             address = dataclasses.replace(server.address, database=wish.name)
             dump.restore(address, server.password or "", connections=None, keep=(server.connection.fileno(),))
-    server.act(None, compose("alter database {} connection limit {limit}", wish.name, limit=wish.connection_limit))
+    if golden:
+        server.journal.begin(f"build database {wish.name} as {golden.name} is built")
+        if not check:
+            golden.fill(
+                dataclasses.replace(server.address, database=wish.name),
+                server.password or "",
+                major=server.version // 10000,
+            )
+    server.act(None, limit)

@@ -90,6 +90,14 @@ class Dump:
         return max(1, min(MOST_JOBS, os.cpu_count() or 1, MOST_JOBS if connections is None else connections - 1))
 
 
+def run_text(path: str, target: Address, password: str, *, major: int) -> None:
+    """Run a file of SQL in a database, up to its first error.
+
+    :raises EnvironmentFailure: with its last words.
+    """
+    Dump(path, client("psql", major), None).restore(target, password, connections=None, keep=())
+
+
 def _is_archive(path: str) -> bool:
     with open(path, "rb") as file:
         start = file.read(262)

@@ -29,6 +29,9 @@ if t.TYPE_CHECKING:
 IDENTITY_SETTING = "parallel_worktrees.database"
 """A server of ours is started with this setting, so that a query through the final address shows whose it is."""
 
+SMALL_LOG = {"wal_recycle": "off", "min_wal_size": "32MB", "max_wal_size": "128MB"}
+"""For a server whose data folder is going to be copied: log that nobody needs should not be in it."""
+
 NAME_BYTES = 63
 SCRAM_ITERATIONS = 4096
 
@@ -206,6 +209,14 @@ def check_port_is_free(address: str, port: int) -> None:
                 raise EnvironmentFailure(
                     f"a server cannot listen on port {port} of {address}: {error.strerror}"
                 ) from error
+
+
+def free_port(address: str) -> int:
+    """A port that is free now, for a server that is needed for a while."""
+    family, kind, protocol, _name, where = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.bind(where)
+        return t.cast("int", probe.getsockname()[1])
 
 
 def port_is_taken(address: str, port: int) -> EnvironmentFailure:

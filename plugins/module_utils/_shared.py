@@ -17,10 +17,14 @@ import typing as t
 from . import _containers, _pg_databases, _pg_server, _postgres, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
+from ._golden import Golden
+from ._pg_server import Journal, Server, administration, compose
 from ._registry import task_of
 from ._state import state_folder
 
 LOOK_SECONDS = 5
+BUILD_SECONDS = 3600
+"""How long a run waits for another that builds the golden database that it needs."""
 
 SAME = (
     *("owner", "state", "timeout", "password_file", "databases"),
@@ -62,7 +66,68 @@ def operation(params: Params, *, check: bool) -> Result:
     if not (params["wait"] or check):
         _secrets.ensure(params["password_file"])  # env files have it before the databases do
         return _merged(started, {"changed": False, "actions": [], "diff": [], **_facts(asked)})
+    if params["state"] == "present":
+        for wish in asked["databases"]:
+            if wish["golden"]:
+                started = _merged(started, _build(wish, asked, check=check))
+        asked["databases"] = [_copied(wish, check=check) for wish in asked["databases"]]
     return _merged(started, _pg_databases.operation(asked, check=check))
+
+
+def _copied(wish: dict[str, t.Any], *, check: bool) -> dict[str, t.Any]:
+    """A database as a copy of its golden one, which in check mode may not be there yet."""
+    if wish["golden"] is None or check:
+        return wish
+    return {**wish, "template": wish["golden"].name}
+
+
+COMPLETE = """
+select from pg_database where datname = %(name)s and shobj_description(oid, 'pg_database') is not null
+"""
+
+
+def _build(wish: dict[str, t.Any], asked: Params, *, check: bool) -> Result:
+    """See that a golden database is there: a template that takes no connections, built by a role of its own.
+
+    Whoever builds it is alone at it; others wait. What a killed run left of it is no template, and is made anew.
+    """
+    journal, golden = Journal(check=check), wish["golden"]
+    nothing = {"changed": False, "actions": [], "diff": []}
+    with administration(asked, journal) as server:
+        if server.rows(COMPLETE, name=_postgres.fit_name(wish["name"])):
+            return nothing  # what it was copied from matters no more
+        if not check:
+            server.lock(golden.name, BUILD_SECONDS)
+        sealed = server.rows("select from pg_database where datname = %(name)s and datistemplate", name=golden.name)
+        if not sealed:
+            journal.begin(f"build golden database {golden.name}")
+            if not check:
+                _build_alone(golden, asked, server)
+    return {**nothing, "changed": not sealed, "actions": journal.actions}
+
+
+def _build_alone(golden: Golden, asked: Params, server: Server) -> None:
+    password_file = os.path.join(state_folder(), "golden", golden.name)
+    given = {
+        **asked,
+        "owner": f"golden@{task_of(asked['owner'])[0]}",
+        "role": golden.name,
+        "password_file": password_file,
+        "databases": [{**asked["databases"][0], "name": golden.name, "extensions": list(golden.extensions)}],
+    }
+    given["databases"][0] |= {"template": None, "dump": None, "connection_limit": None, "strategy": "auto"}
+    _pg_databases.operation({**given, "state": "absent"}, check=False)
+    _pg_databases.operation(given, check=False)
+    address = _postgres.Address(asked["host"], asked["port"], golden.name, golden.name)
+    golden.fill(address, _secrets.read(password_file), major=server.version // 10000)
+    with server.within(golden.name) as inside:
+        inside.act(None, compose("analyze"))
+    server.act(
+        None,
+        compose("alter database {} is_template true allow_connections false", golden.name),
+        compose("alter role {} nologin password null", golden.name),
+    )
+    os.unlink(password_file)
 
 
 def _facts(asked: Params) -> dict[str, t.Any]:

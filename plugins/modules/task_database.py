@@ -132,6 +132,46 @@ options:
         description:
           - As in O(parallel.worktrees.pg_database#module:databases[].connection_limit).
         type: int
+      golden:
+        description:
+          - What the database begins with, built once and then copied.
+          - A hash of the content of all that it is built from tells one from another, so a changed migration makes a
+            new one. What tasks have already stays as it is.
+          - With O(backend=shared), it is a template in the server. With O(backend=container), it is in the prepared
+            image, and with O(backend=embedded) in a folder, which is copied with shared blocks where the file system
+            can.
+          - It is built with none but the one who builds it connected.
+        type: dict
+        suboptions:
+          folder:
+            description:
+              - Where the paths and patterns below begin, and where the commands run.
+            type: path
+            required: true
+          dump:
+            description:
+              - A dump by C(pg_dump), which is restored first.
+            type: path
+          files:
+            description:
+              - Patterns of files with SQL text, such as V(migrations/*.sql). They run next, sorted by name within a
+                pattern.
+            type: list
+            elements: str
+            default: []
+          commands:
+            description:
+              - Lines for the shell, which run last, with E(DATABASE_URL), E(PGHOST), E(PGPORT), E(PGUSER),
+                E(PGPASSWORD) and E(PGDATABASE) of the golden database.
+            type: list
+            elements: str
+            default: []
+          inputs:
+            description:
+              - Patterns of the files that the commands read.
+            type: list
+            elements: str
+            default: []
       strategy:
         description:
           - As in O(parallel.worktrees.pg_database#module:databases[].strategy).
