@@ -78,7 +78,7 @@ class Door(ActionBase):
             diff=bool(self._task.diff),
         )
         for stream in {"stdout", "stderr"} & result.keys():  # before ansible-core 2.21 only modules are given these
-            result[f"{stream}_lines"] = result[stream].splitlines()
+            result[f"{stream}_lines"] = str(result[stream]).splitlines()
         if getattr(C, "INJECT_INVOCATION", True):  # before ansible-core 2.21 every module tells it
             result["invocation"] = {"module_args": params}
         return t.cast("dict[str, t.Any]", remove_values(result, checked._no_log_values))  # noqa: SLF001
