@@ -31,7 +31,9 @@ extends_documentation_fragment:
 
 import collections.abc as c
 import dataclasses
+import os
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -40,6 +42,7 @@ import typing as t
 
 from ansible import constants as C
 from ansible import context
+from ansible.parsing.splitter import split_args
 from ansible.plugins.callback import CallbackBase
 
 if t.TYPE_CHECKING:
@@ -54,6 +57,7 @@ QUIET_ACTIONS = {"add_host", "assert", "group_by", "include_role", "include_task
 QUIET_ACTIONS |= {"set_fact", "set_stats", "validate_argument_spec"}
 FAILURES = {"user": "  [user error]", "environment": "  [environment error]", "partial": "  [partial failure]"}
 CRASH = re.compile(r"Task failed: (Module failed: )?")
+WORKSPACE = "-e @workspace.yml"
 
 
 @dataclasses.dataclass
@@ -122,6 +126,30 @@ def reason(data: c.Mapping[str, t.Any]) -> list[str]:
     return [first, *rest, *next(filter(None, streams), "").splitlines()[-10:]]
 
 
+def workspace_options(arguments: c.Mapping[str, t.Any]) -> str:
+    """How this run was told its workspace and its machine, for the commands that its texts suggest."""
+    inventories = list(arguments.get("inventory") or ())
+    if inventories == C.DEFAULT_HOST_LIST:
+        inventories = []
+    given = list(arguments.get("extra_vars") or ())
+    if not any(text.startswith("@") for text in given):
+        given.insert(0, WORKSPACE.removeprefix("-e "))
+    words = [("-i", near(place)) for place in inventories]
+    for text in given:
+        if text.startswith("@"):
+            words.append(("-e", f"@{near(text[1:])}"))
+        elif not text.startswith(("{", "[")):
+            # Nothing else is repeated: it is this run's alone, or may be a secret.
+            words += [("-e", word) for word in split_args(text) if word.startswith("workspace_")]
+    return " ".join(f"{option} {shlex.quote(word)}" for option, word in words)
+
+
+def near(path: str) -> str:
+    """A path as one types it: Ansible has made it absolute."""
+    relative = os.path.relpath(path) if os.path.isabs(path) else path
+    return path if relative.startswith("..") else relative
+
+
 def indent(text: str) -> str:
     return textwrap.indent(text.rstrip("\n"), "    ")
 
@@ -151,6 +179,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         # With -v others print too, and would tear a live line apart.
         self._is_live = sys.stdout.isatty() and not self._display.verbosity
+        self._workspace = workspace_options(context.CLIARGS)
         self._live_line = ""
         self._reset()
 
@@ -278,7 +307,8 @@ class CallbackModule(CallbackBase):
             self._gone.add(host)
         details: list[str] = []
         for part in self._parts(result):
-            self._texts += [(host, key, part[key]) for key in ("summary", "report") if isinstance(part.get(key), str)]
+            told = [(key, part[key]) for key in ("summary", "report") if isinstance(part.get(key), str)]
+            self._texts += [(host, key, text.replace(WORKSPACE, self._workspace)) for key, text in told]
             if isinstance(actions := part.get("actions"), list):
                 step.changes += len(actions)
                 if verbosity or context.CLIARGS.get("check"):
@@ -299,7 +329,7 @@ class CallbackModule(CallbackBase):
         where = self._step(result.task).name
         if "ansible_loop_var" in data:
             where += f" ({self._get_item_label(data)})"
-        first, *rest = reason(data)
+        first, *rest = (line.replace(WORKSPACE, self._workspace) for line in reason(data))
         if word == "RESCUED":
             self._rescued.setdefault(host, []).append((where, first))
         if word in ("RESCUED", "IGNORED") and not self._display.verbosity:
@@ -307,7 +337,7 @@ class CallbackModule(CallbackBase):
         if is_in(result.task, "rescue", "always"):
             # This may be a failure with words of its own: then tell what it all began with.
             rest += [f"before: {place}: {why}" for place, why in self._rescued.pop(host, []) if why not in first]
-        if CRASH.match(str(data.get("msg"))):
+        if word != "UNREACHABLE" and CRASH.match(str(data.get("msg"))):
             lines = str(data.get("exception")).splitlines()
             is_traceback = len(lines) > 1  # else Ansible's words for having none
             rest += lines if is_traceback else ["hint: ANSIBLE_DISPLAY_TRACEBACK=error shows the traceback"]

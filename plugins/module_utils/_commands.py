@@ -79,8 +79,10 @@ def run(
             start_new_session=apart,
         )
     except FileNotFoundError as error:
-        missing = cwd if cwd is not None and not os.path.isdir(cwd) else argv[0]
-        raise EnvironmentFailure(f"cannot run '{shlex.join(argv)}': {missing} is not there") from error
+        if cwd is not None and not os.path.isdir(cwd):
+            raise EnvironmentFailure(f"cannot run '{shlex.join(argv)}': {cwd} is not there") from error
+        hint = f"install it, or add its folder to PATH: apt install {os.path.basename(argv[0])}"
+        raise EnvironmentFailure(f"{argv[0]} is not on this machine", hint=hint) from error
     except PermissionError as error:
         raise EnvironmentFailure(f"cannot run '{shlex.join(argv)}': {error.strerror}") from error
     return Completed(

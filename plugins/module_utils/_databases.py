@@ -12,7 +12,7 @@ import contextlib
 import os
 import typing as t
 
-from . import _clusters, _containers, _golden, _own_databases, _pg_databases, _shared
+from . import _clusters, _containers, _golden, _own_databases, _pg_databases, _postgres, _shared
 from ._door import Operation, Params, Result
 from ._errors import UserError
 from ._state import state_folder
@@ -79,6 +79,8 @@ def operation(params: Params, *, check: bool) -> Result:
             "the database has no port",
             hint="lease one: lease_ports has to name the port that database_port takes (database)",
         )
+    if params["state"] == "present":
+        _postgres.driver()  # what is needed last is missed first, before anything is made
     run, _spec = BACKENDS[backend]
     secret = params["password_file"] or password_file(params["owner"])
     given = params["databases"] or [_wish(params["database"] or params["user"])]

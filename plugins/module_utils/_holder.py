@@ -41,6 +41,10 @@ class Holder:
             return time.time() - since < AWAY_SECONDS
         return _start_of(self.pid) == self.started
 
+    def has_ended(self) -> bool:
+        """Whether it is known to work no more: it was on this machine, and is not any longer."""
+        return self.machine == this_machine() and _start_of(self.pid) != self.started
+
 
 def holder_of(pid: int, user: str) -> Holder:
     """Describe a living process of this machine."""

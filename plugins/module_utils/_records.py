@@ -22,6 +22,13 @@ from ._holder import Holder
 from ._identity import DEFAULT_PATTERN, check_branch, check_task, expand, identify
 from ._registry import Record, Registry
 
+HOLDER: dict[str, t.Any] = {
+    "pid": {"type": "int", "required": True},
+    "started": {"type": "int", "required": True},
+    "machine": {"type": "str", "required": True},
+    "user": {"type": "str", "required": True},
+}
+
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "registry": {"type": "path"},
     "workspace": {"type": "str", "required": True},
@@ -42,15 +49,8 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "refusal": {"type": "dict"},
     "facts": {"type": "dict"},
     "format": {"type": "str", "choices": ["text", "json"], "default": "text"},
-    "holder": {
-        "type": "dict",
-        "options": {
-            "pid": {"type": "int", "required": True},
-            "started": {"type": "int", "required": True},
-            "machine": {"type": "str", "required": True},
-            "user": {"type": "str", "required": True},
-        },
-    },
+    "holder": {"type": "dict", "options": HOLDER},
+    "ended": {"type": "list", "elements": "dict", "default": [], "options": HOLDER},
 }
 
 STATUS = "ansible-playbook parallel.worktrees.status -e @workspace.yml"
@@ -77,11 +77,12 @@ class Step:
         """
         record = self.registry.record(self.workspace, name)
         busy = record and record.busy_with(self.me)
-        if record and busy:
+        if record and record.holder and busy and dataclasses.asdict(record.holder) not in self.params["ended"]:
             doing = "torn down" if record.state == "removing" else "provisioned"
             raise UserError(
                 f"task {name} is being {doing} by {busy}",
                 hint=f"wait until it has ended, or see how far it is: {STATUS}",
+                holder=dataclasses.asdict(record.holder),
             )
         return record
 

@@ -58,8 +58,9 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
     records = [record for record in every if wanted is None or record.identity.name in wanted]
     missing = [name for name in wanted or [] if name not in {record.identity.name for record in records}]
     if missing:
+        where = f" in workspace {params['workspace']}" if params["workspace"] else ""
         raise UserError(
-            f"there is no task {', '.join(missing)} in workspace {params['workspace']}",
+            f"there is no task {', '.join(missing)}{where}",
             hint="leave task out to see all of them",
         )
     databases = _databases(every, params)

@@ -135,10 +135,10 @@ options:
       - The run that makes this call. The controller fills it in, so it need not be given.
       - It has the task from O(state=provisioning) or O(state=removing) on, until O(state=ready) or until it ends. Other
         runs are refused this task meanwhile.
-      - A run on the same machine is asked after by its process. One elsewhere counts as ended when it has not touched
-        the record for 900 seconds.
+      - A run on the same machine is asked after by its process. One elsewhere counts as ended when O(ended) names it,
+        or when it has not touched the record for 900 seconds.
     type: dict
-    suboptions:
+    suboptions: &process
       pid:
         description:
           - Id of a process that lives as long as the run does.
@@ -159,6 +159,14 @@ options:
           - Whose run it is, told to the others.
         type: str
         required: true
+  ended:
+    description:
+      - Runs that are known to have ended. The controller fills it in where the task lives on another machine, from
+        which that cannot be seen.
+    type: list
+    elements: dict
+    default: []
+    suboptions: *process
 seealso:
   - module: parallel.worktrees.port_lease
   - module: parallel.worktrees.git_worktree

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import multiprocessing
 import os
 import sys
 import typing as t
 
+from ansible import constants as C
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
@@ -35,6 +37,15 @@ def _user() -> str:
         return str(os.getuid())
 
 
+def _run() -> int:
+    """The process of the run itself, by which is known who is at work on a task: the one that forked this worker.
+
+    The parent as the kernel has it is another, once the run was killed and its worker is not gone yet.
+    """
+    parent = multiprocessing.parent_process()
+    return os.getpid() if parent is None or parent.pid is None else parent.pid
+
+
 class Door(ActionBase):
     """Base of the action plugins; a subclass names its operation and argument spec."""
 
@@ -48,16 +59,17 @@ class Door(ActionBase):
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         if "holder" in self.argument_spec:
-            # This worker's parent is the run itself: who is at work on a task is known by that process.
-            run = holder_of(os.getppid(), _user())
-            self._task.args.setdefault("holder", dataclasses.asdict(run))
+            self._task.args.setdefault("holder", dataclasses.asdict(holder_of(_run(), _user())))
         checked = ArgumentSpecValidator(self.argument_spec).validate(self._task.args)
         if checked.error_messages:
             hint = f"what it takes: ansible-doc {self._task.action}"
             return UserError("; ".join(checked.error_messages), hint=hint).as_result()
         if not self._is_in_process(task_vars):
-            result = self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)
-            return t.cast("dict[str, t.Any]", result)
+            if self._connection.transport == "local":
+                # A relative path starts where the run was started; Ansible would have it start at the playbook.
+                self._loader.set_basedir(os.getcwd())
+            sent = self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)
+            return t.cast("dict[str, t.Any]", sent)
         params = checked.validated_parameters
         result = answer(
             type(self).operation,
@@ -65,7 +77,10 @@ class Door(ActionBase):
             check=bool(self._task.check_mode),
             diff=bool(self._task.diff),
         )
-        result["invocation"] = {"module_args": params}
+        for stream in {"stdout", "stderr"} & result.keys():  # before ansible-core 2.21 only modules are given these
+            result[f"{stream}_lines"] = str(result[stream]).splitlines()
+        if getattr(C, "INJECT_INVOCATION", True):  # before ansible-core 2.21 every module tells it
+            result["invocation"] = {"module_args": params}
         return t.cast("dict[str, t.Any]", remove_values(result, checked._no_log_values))  # noqa: SLF001
 
     def _is_in_process(self, task_vars: dict[str, t.Any]) -> bool:

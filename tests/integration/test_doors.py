@@ -1,0 +1,338 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Both doors of every module: the same calls, in process and sent as modules, have the same answers.
+
+One play has all the calls, in an order in which some prepare the ground for others. It runs once through each door,
+each time on surroundings that are made anew in the same places, so that paths and ports need no rewriting.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import importlib
+import json
+import os
+import pathlib
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+import typing as t
+
+import pytest
+from integration.repos import Sample, make_template
+from integration.workspaces import CLONE, EXAMPLE, Workspace, docker, remove_databases
+from ports import free_base
+
+from ansible_collections.parallel.worktrees.plugins.module_utils._secrets import DATABASE_PASSWORD
+from ansible_collections.parallel.worktrees.plugins.plugin_utils._door import Door
+
+COLLECTION = "parallel.worktrees"
+CHANGED, SAME, USER, ENVIRONMENT, BAD = "changed", "the same", "user", "environment", "bad argument"
+IN_PROCESS, AS_MODULE = "in process", "as a module"
+
+TREE = "{{ root }}/work/backend/.worktrees/fix"
+PASSWORD = "{{ root }}/secrets/fix"
+GIVEN_PASSWORD = "{{ root }}/work/backend/password"
+NAME = "{{ workspace_name }}_fix"
+OWNER = "{{ workspace_name }}/fix"
+BACKEND = {"name": "backend", "path": TREE, "source": "{{ root }}/work/backend"}
+SET_UP = {"name": "backend", "path": TREE}
+
+USUAL: dict[str, dict[str, t.Any]] = {
+    "env_file": {
+        "worktrees": [BACKEND],
+        "files": [
+            {"repo": "backend", "path": ".env", "values": {"PORT": 15433, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}}
+        ],
+        "password_file": GIVEN_PASSWORD,
+    },
+    "git_worktree": {
+        "owner": OWNER,
+        "worktrees": [
+            {
+                "name": name,
+                "repo": f"{{{{ root }}}}/work/{name}",
+                "path": ".worktrees/fix",
+                "branch": "fix",
+                "submodules": submodules,
+            }
+            for name, submodules in (("backend", ["migrations"]), ("app", []))
+        ],
+    },
+    "pg_cluster": {
+        "name": "server",
+        "owner": "{{ workspace_name }}/server",
+        "directory": "{{ root }}/clusters",
+        "port": "{{ base }}",
+        "password_file": "{{ root }}/secrets/server",
+    },
+    "pg_container": {
+        "name": NAME,
+        "owner": OWNER,
+        "image": "{{ database_image }}",
+        "pull": "never",
+        "port": "{{ base + 1 }}",
+        "password_file": PASSWORD,
+    },
+    "pg_database": {
+        "databases": [{"name": NAME, "connection_limit": 5}, {"name": NAME + "_two"}],
+        "owner": OWNER,
+        "role": NAME,
+        "password_file": PASSWORD,
+        "port": "{{ base }}",
+        "admin_password_file": "{{ root }}/secrets/server",
+    },
+    "port_lease": {
+        "workspace": "{{ workspace_name }}",
+        "owners": ["fix", "other"],
+        "ports": {"web": {"base": "{{ base + 10 }}"}},
+    },
+    "task_database": {
+        "backend": "container",
+        "name": NAME,
+        "owner": OWNER,
+        "port": "{{ base + 2 }}",
+        "container": {"image": "{{ database_image }}", "pull": "never"},
+    },
+    "task_exec": {"folder": "{{ root }}"},
+    "task_info": {
+        "workspace": "{{ workspace_name }}",
+        "repos": [{"name": "backend", "repo": "{{ root }}/work/backend"}],
+    },
+    "task_prune": {"workspace": "{{ workspace_name }}", "apply": True},
+    "task_record": {"workspace": "{{ workspace_name }}", "root": "{{ root }}", "task": "fix"},
+    "worktree_files": {"worktrees": [{**BACKEND, "links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}]},
+    "worktree_processes": {"paths": [TREE]},
+    "worktree_setup": {"worktrees": [{**SET_UP, "setup": [{"command": "echo one"}, {"command": "pwd > build"}]}]},
+}
+"""What every call of a module is given, beside what the call says."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A call of a module, and how it is to end.
+
+    :ivar keywords: what Ansible is told beside the arguments, such as ``check_mode``.
+    """
+
+    module: str
+    end: str
+    given: dict[str, t.Any]
+    keywords: dict[str, t.Any]
+
+    def __str__(self) -> str:
+        words = (f"{key}={value}" for key, value in {**self.given, **self.keywords}.items())
+        return f"{self.module} {' '.join(words)}: {self.end}"
+
+    def as_task(self, name: str) -> dict[str, t.Any]:
+        arguments = {**USUAL[self.module], **self.given}
+        return {"name": name, f"{COLLECTION}.{self.module}": arguments, "ignore_errors": True, **self.keywords}
+
+
+def call(module: str, end: str, *, check: bool = False, diff: bool = True, **given: t.Any) -> Call:
+    return Call(module, end, given, {"check_mode": check, "diff": diff})
+
+
+def life(module: str, refusal: dict[str, t.Any], **given: t.Any) -> list[Call]:
+    """From nothing to present, what is refused there, and what is no argument."""
+    return [
+        call(module, CHANGED, check=True, **given),
+        call(module, CHANGED, **given),
+        call(module, SAME, diff=False, **given),
+        call(module, USER, check=True, **{**given, **refusal}),
+        call(module, BAD, nonsense=1),
+    ]
+
+
+def death(module: str, **given: t.Any) -> list[Call]:
+    """From present to nothing."""
+    return [call(module, CHANGED, check=check, state="absent", **given) for check in (True, False)]
+
+
+GROUND = "mkdir vendor uploads; date > uploads/day; echo PORT=1 > .env; echo hidden > password"
+PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
+"""All that a command could see of the door it came through."""
+
+VARIABLES = {"NUMBER": 1, "NOTHING": None, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}
+FACTS = {"name": "fix", "branch": "fix", "slot": 1, "ports": {"web": "{{ base + 11 }}"}, "worktrees": {"backend": TREE}}
+
+CALLS = [
+    # A task, its lease and its worktrees
+    *life("task_record", {"existing": "refuse", "branch": "another"}, state="provisioning"),
+    *life("port_lease", {"owners": ["late"], "slots": {"first": 3, "last": 2}}),
+    *life("git_worktree", {"worktrees": [{**USUAL["git_worktree"]["worktrees"][1], "branch": "main", "path": "x"}]}),
+    # What is in them
+    call("task_exec", CHANGED, command=GROUND, folder=BACKEND["source"]),
+    *life("worktree_files", {"worktrees": [{**BACKEND, "links": [{"path": "../out"}]}]}),
+    call("worktree_files", ENVIRONMENT, worktrees=[{**BACKEND, "links": [{"path": "missing"}]}]),
+    *life("env_file", {"files": [{"repo": "backend", "path": "../out", "content": "A=1\n"}]}),
+    call("env_file", ENVIRONMENT, password_file="{{ root }}/missing"),
+    call("env_file", BAD, files=[{"repo": "backend"}]),
+    *life("worktree_setup", {"worktrees": [{**SET_UP, "setup": [{"command": "true", "folder": "../.."}]}]}),
+    call("worktree_setup", ENVIRONMENT, worktrees=[{**SET_UP, "setup": [{"command": "echo out; exit 3"}]}]),
+    # What runs in them
+    call("task_exec", CHANGED, command=PROBE, title="fix", variables=VARIABLES, password_file=GIVEN_PASSWORD),
+    call("task_exec", CHANGED, command="pwd", folder="."),
+    call("task_exec", CHANGED, command="pwd", check=True),
+    call("task_exec", USER, command="echo out; echo err >&2; exit 3"),
+    call("task_exec", ENVIRONMENT, command="pwd", folder="{{ root }}/missing"),
+    call("task_exec", BAD),
+    call("task_exec", CHANGED, command="sleep 300 > /dev/null 2>&1 &", folder=TREE),
+    call("worktree_processes", CHANGED, check=True),
+    call("worktree_processes", CHANGED),
+    call("worktree_processes", SAME, diff=False),
+    call("worktree_processes", USER, paths=["{{ root }}"]),
+    call("worktree_processes", BAD, grace="long"),
+    # Databases
+    *life("pg_cluster", {"owner": "{{ workspace_name }}/another"}),
+    *life("pg_database", {"owner": "{{ workspace_name }}/another"}),
+    *death("pg_database"),
+    call("pg_database", SAME, state="absent"),
+    *death("pg_cluster"),
+    *life("pg_container", {"database": "another"}),
+    *death("pg_container"),
+    *life("task_database", {"user": "another"}),
+    *death("task_database"),
+    call("task_database", SAME, backend="none"),
+    # How all of it stands, what is left over, and the end
+    call("task_record", CHANGED, state="ready", facts={**FACTS, "database": {}}),
+    call("task_info", SAME, format="table"),
+    call("task_info", SAME, format="json", check=True),
+    call("task_info", USER, task="missing"),
+    call("task_info", BAD, format="prose"),
+    call("task_prune", SAME, apply=False),
+    call("task_prune", CHANGED, check=True),
+    call("task_prune", CHANGED),
+    call("task_prune", ENVIRONMENT, registry="{{ root }}/work/app/README"),
+    call("task_prune", BAD, nonsense=1),
+    call("task_exec", CHANGED, command="echo work > unsaved", folder=TREE),
+    call("git_worktree", USER, state="absent"),
+    *death("git_worktree", force=True),
+    *death("port_lease"),
+    *death("task_record"),
+]
+
+
+# The two runs
+
+
+class Surroundings(Workspace):
+    """Where the calls are made: repositories, a state folder, and what remove_databases goes by."""
+
+    def command(self, verb: str, *options: str, **variables: t.Any) -> list[str]:
+        program = os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
+        return [program, verb, "-e", json.dumps({**self.variables, **variables}), *options]
+
+
+@dataclasses.dataclass
+class Answers:
+    """What a door answered.
+
+    :ivar results: of each call, in order.
+    :ivar sent: the modules that Ansible sent, as often as it did.
+    """
+
+    results: list[dict[str, t.Any]]
+    sent: collections.Counter[str]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory, postgres_image, pg_binaries) -> dict[str, Answers]:  # noqa: ARG001 - pg_cluster's
+    """What each door answered."""
+    folder = tmp_path_factory.mktemp("doors")
+    make_template(folder / "template")
+    tasks = [one.as_task(str(number)) for number, one in enumerate(CALLS)]
+    (folder / "calls.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    own = secrets.token_hex(3)
+    variables = {"workspace_name": f"doors_{own}", "database_image": f"doors-{own}:15", "base": free_base()}
+    # Another spelling of the same Python is all that it takes to have a module sent.
+    pythons = {IN_PROCESS: sys.executable, AS_MODULE: "/./".join(os.path.split(sys.executable))}
+    # Not below pytest's own folder: the server's system user has to get there.
+    with tempfile.TemporaryDirectory(prefix="doors-", dir="/tmp") as top:
+        os.chmod(top, 0o711)
+        return {
+            door: _answers(
+                pathlib.Path(top), folder, postgres_image, {**variables, "ansible_python_interpreter": python}
+            )
+            for door, python in pythons.items()
+        }
+
+
+def _answers(top: pathlib.Path, folder: pathlib.Path, image: str, variables: dict[str, t.Any]) -> Answers:
+    """Make all the calls, on fresh surroundings."""
+    sample = Sample(top / "sample", folder / "template")
+    ours = {"root": str(sample.root), "database_directory": str(sample.root / "clusters")}
+    space = Surroundings(sample.root, EXAMPLE, top / "state", {**variables, **ours})
+    space.environment = {"ANSIBLE_KEEP_REMOTE_FILES": "true", "ANSIBLE_REMOTE_TEMP": str(top / "remote")}
+    docker("tag", image, variables["database_image"])
+    try:
+        done = space.run(str(folder / "calls.yml")).must()
+        sent = [path.stem.removeprefix("AnsiballZ_") for path in top.glob("remote/*/AnsiballZ_*.py")]
+    finally:
+        remove_databases(space)
+        for left in top.iterdir():
+            shutil.rmtree(left)
+    results = {one["step"]: one["result"] for one in done.results if "step" in one}
+    return Answers([results[str(number)] for number in range(len(CALLS))], collections.Counter(sent))
+
+
+# The comparison
+
+
+def ended(result: dict[str, t.Any]) -> str:
+    if "what it takes: ansible-doc" in str(result.get("hint")):
+        return BAD
+    return str(result.get("failure") or (CHANGED if result["changed"] else SAME))
+
+
+VARYING = re.compile(
+    r"""
+    (?<=@)[0-9a-f]{8}\b  # the id of the registry
+    | \b[0-9a-f]{64}\b  # the id of a container
+    | \b\d{8}T\d{6}Z\b  # when work was saved
+    | \b\d{10}\.\d+  # when a task was registered
+    | \b\d+[ ](s|min)\b[ ]*  # how long ago that was
+    | (?<=[ ])[ ]+  # the width of the column that tells it
+    | (?<="pid":[ ])\d+ | (?<=process[ ])\d+ | \d+(?=[ ]\(sleep\)) | (?<="started":[ ])"?\d+"?  # a process
+    """,
+    re.VERBOSE,
+)
+"""What differs from one run to the next."""
+
+
+def alike(result: dict[str, t.Any]) -> t.Any:
+    return json.loads(VARYING.sub("0", json.dumps(result)))
+
+
+@pytest.mark.parametrize(
+    ("number", "one"),
+    list(enumerate(CALLS)),
+    ids=[f"{number}-{one.module}-{one.end}" for number, one in enumerate(CALLS)],
+)
+def test_a_call_has_one_answer(answers, number, one):
+    here, there = (answers[door].results[number] for door in (IN_PROCESS, AS_MODULE))
+    assert ended(here) == one.end, f"{one}: {here}"
+    assert alike(here) == alike(there), one
+
+
+def test_each_door_was_the_one_it_was_meant_to_be(answers):
+    assert answers[IN_PROCESS].sent == {}
+    # Arguments are looked at before anything is sent.
+    assert answers[AS_MODULE].sent == collections.Counter(one.module for one in CALLS if one.end != BAD)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CLONE / "plugins" / "modules").glob("*.py")))
+def test_every_module_with_two_doors_has_its_calls(name):
+    action = importlib.import_module(f"ansible_collections.{COLLECTION}.plugins.action.{name}").ActionModule
+    calls = [one for one in CALLS if one.module == name]
+    assert bool(calls) == issubclass(action, Door)
+    if calls:
+        ends = {one.end for one in calls}
+        assert BAD in ends
+        assert ends & {CHANGED, SAME}
+        assert ends & {USER, ENVIRONMENT}
+        assert {one.keywords["check_mode"] for one in calls} == {False, True}
