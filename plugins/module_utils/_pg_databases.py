@@ -24,6 +24,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import typing as t
 
 from . import _pg_server, _postgres, _secrets
@@ -63,6 +64,9 @@ PUBLIC_SINCE = 150000
 
 INVALID = -2
 """The connection limit by which PostgreSQL marks a database whose removal was interrupted."""
+
+FULL = "too many (connections|clients)|slots are reserved"
+"""What a task is told whose own sessions, or others', take all the connections that there are."""
 
 ROLES = "select rolname, shobj_description(oid, 'pg_authid') from pg_roles order by 1"
 ROLE = "select oid, shobj_description(oid, 'pg_authid'), rolconnlimit from pg_roles where rolname = %(name)s"
@@ -128,7 +132,7 @@ class Wish:
         return cls(
             asked=given["name"],
             name=name,
-            template=given["template"],
+            template=given["template"] and _postgres.fit_name(given["template"]),
             dump=given["dump"],
             extensions=tuple(sorted({*given["extensions"]})),
             connection_limit=_pg_server.NO_LIMIT if limit is None else limit,
@@ -180,18 +184,14 @@ class Task:
     def names(self) -> list[str]:
         return [wish.name for wish in self.wishes]
 
-    def reaches(self, wish: Wish) -> _postgres.Address:
+    def address(self, wish: Wish) -> _postgres.Address:
         return _postgres.Address(self.host, self.port, self.role, wish.name)
 
-    def password(self, *, check: bool) -> str:
-        """The role's password; an empty one where check mode may not make it."""
+    def password(self, *, check: bool) -> tuple[str, bool]:
+        """The role's password, an empty one where check mode may not make it; and whether it was there before."""
         path = t.cast("str", self.password_file)
-        if not check:
-            return _secrets.ensure(path)
-        try:
-            return _secrets.read(path)
-        except FileNotFoundError:
-            return ""
+        is_old = os.path.exists(path)
+        return "" if check and not is_old else _secrets.ensure(path), is_old
 
     def mark(self, creating: t.Sequence[str] = ()) -> str:
         """The comment that makes a database or a role ours; the role's tells what is being made as well."""
@@ -319,13 +319,13 @@ def _present(task: Task, server: Server) -> Result:
     kept = [wish for wish in task.wishes if wish not in new]
     if new:
         _check_room(server, task, role, list(new))
-    password = task.password(check=check)
-    refusals = {wish: _refusal(task.reaches(wish), password) for wish in kept}
+    password, is_old = task.password(check=check)
+    refusals = {wish: _refusal(task.address(wish), password) if is_old else "the password is new" for wish in kept}
     after = {wish.name: _wished(server, task, wish) for wish in task.wishes}
     before: dict[str, t.Any] = {wish.name: found[wish.name].state() for wish in new if wish.name in found}
     for wish in kept:
         state = found[wish.name].state()
-        state |= {"extensions": _extensions(server, wish), "lets_in": refusals[wish] is None}
+        state |= {"extensions": _extensions(server, wish, found[wish.name]), "lets_in": refusals[wish] is None}
         before[wish.name] = {key: state[key] for key in after[wish.name]}
         server.check_extensions({*wish.extensions}.difference(state["extensions"]))
     server.journal.state({"role": role and task.role, "databases": before}, {"role": task.role, "databases": after})
@@ -347,14 +347,9 @@ def _present(task: Task, server: Server) -> Result:
         made.append(wish.name)
     for wish in kept:
         _converge(server, task, wish, before[wish.name], after[wish.name])
-    for wish in () if check else task.wishes:
-        if refusals.get(wish, "it is new") and (reason := _refusal(task.reaches(wish), password)):
-            raise EnvironmentFailure(
-                f"role {task.role} does not get into database {wish.name} at {server.where}: {reason}",
-                hint="the server's pg_hba.conf has to let roles in with a password, for example: "
-                "host all all 127.0.0.1/32 scram-sha-256",
-            )
-    facts = {wish.asked: task.reaches(wish).facts("shared", task.password_file) for wish in task.wishes}
+    if not check:
+        _check_lets_in(server, task, [wish for wish in task.wishes if wish in new or refusals[wish]], password)
+    facts = {wish.asked: task.address(wish).facts("shared", task.password_file) for wish in task.wishes}
     return {"database": next(iter(facts.values())), "databases": facts}
 
 
@@ -442,9 +437,9 @@ def _wished(server: Server, task: Task, wish: Wish) -> dict[str, t.Any]:
     }
 
 
-def _extensions(server: Server, wish: Wish) -> list[str]:
-    """Which of the extensions that are asked for a database has."""
-    if not wish.extensions:
+def _extensions(server: Server, wish: Wish, found: Found) -> list[str]:
+    """Which of the extensions that are asked for a database has, as far as one can look into it."""
+    if not (wish.extensions and found.open):
         return []
     with server.within(wish.name) as inside:
         rows = inside.rows("select extname from pg_extension")
@@ -452,17 +447,26 @@ def _extensions(server: Server, wish: Wish) -> list[str]:
 
 
 def _refusal(address: _postgres.Address, password: str) -> str | None:
-    """Why a task does not get into its database at the address that it is told; None where it does."""
+    """Why a task does not get into its database; None where it does, or would if there were not so many in it."""
     try:
-        with contextlib.closing(_postgres.connect(address, password)) as connection, connection.cursor() as cursor:
-            cursor.execute("select current_setting(%s, true)", (_postgres.IDENTITY_SETTING,))
-            ((identity,),) = cursor.fetchall()
+        _postgres.connect(address, password).close()
     except _postgres.driver().OperationalError as error:
-        # Its own sessions may well take all that it has.
-        return None if "too many connections for" in str(error) else str(error).strip()
-    if identity in (address.database, None):
-        return None
-    return f"another database answers there: expected {address.database!r}, got {identity!r}"
+        reason = str(error).strip()
+        return None if re.search(FULL, reason) else reason
+    return None
+
+
+def _check_lets_in(server: Server, task: Task, wishes: list[Wish], password: str) -> None:
+    """
+    :raises EnvironmentFailure: the task does not get into one of its databases.
+    """
+    for wish in wishes:
+        if reason := _refusal(task.address(wish), password):
+            raise EnvironmentFailure(
+                f"role {task.role} does not get into database {wish.name} at {server.where}: {reason}",
+                hint="the server's pg_hba.conf has to let roles in with a password, for example: "
+                "host all all 127.0.0.1/32 scram-sha-256",
+            )
 
 
 # Making
@@ -498,11 +502,6 @@ def _plan(server: Server, wish: Wish) -> Plan:
             server.check_nobody_is_in(wish.template)
     server.check_extensions(wish.extensions)
     strategy = server.strategy(wish.strategy, wish.template)
-    if wish.strategy == "wal_log" != strategy:
-        raise UserError(
-            f"database {wish.name}: the server at {server.where} is older than the strategy wal_log",
-            hint="leave strategy out",
-        )
     return Plan(strategy, None if wish.dump is None else Dump.of(wish.dump, server.version // 10000))
 
 
@@ -535,7 +534,7 @@ def _make(
     try:
         _settle(server, task, wish, None)
         if wish.template or wish.extensions or server.version < PUBLIC_SINCE:
-            with contextlib.nullcontext(server) if check else server.within(wish.name) as inside:
+            with server.at_work_in(wish.name) as inside:
                 if not check:
                     inside.hand_over(task.role)
                 inside.create_extensions(wish.name, wish.extensions)
@@ -544,7 +543,7 @@ def _make(
             if not check:
                 limit = None if wish.connection_limit == _pg_server.NO_LIMIT else wish.connection_limit
                 keep = (server.connection.fileno(),)
-                plan.dump.restore(task.reaches(wish), password, connections=limit, keep=keep)
+                plan.dump.restore(task.address(wish), password, connections=limit, keep=keep)
     except Exception:
         if not check:  # what has failed, for example on a full disk, shall be in nobody's way
             with contextlib.suppress(_postgres.driver().Error, EnvironmentFailure):
@@ -576,5 +575,5 @@ def _converge(server: Server, task: Task, wish: Wish, before: dict[str, t.Any], 
         _settle(server, task, wish, f"set rights, limit and identity of database {wish.name}")
     missing = sorted({*after["extensions"]}.difference(before["extensions"]))
     if missing:
-        with server.within(wish.name) as inside:
+        with server.at_work_in(wish.name) as inside:
             inside.create_extensions(wish.name, missing)

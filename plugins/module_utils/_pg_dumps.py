@@ -53,7 +53,7 @@ class Dump:
         if not is_archive:
             return cls(path, client("psql", major), None)
         program = client("pg_restore", major)
-        listing = _commands.must((program, "--list", path), doing=f"cannot read the dump {path}")
+        listing = _commands.must((program, "--list", "--", path), doing=f"cannot read the dump {path}")
         # Some extensions only a superuser can make, and nobody else may comment on them then.
         kept = [line for line in listing.splitlines() if " COMMENT - EXTENSION " not in line]
         return cls(path, program, "\n".join((*kept, "")))
@@ -68,18 +68,19 @@ class Dump:
         from psycopg2.extensions import make_dsn
 
         where = make_dsn(host=target.host, port=target.port, user=target.user, dbname=target.database)
-        with _in_memory(f"*:*:*:*:{password}\n") as passwords, _in_memory(self.contents or "") as contents:
+        escaped = re.sub(r"([\\:])", r"\\\1", password)
+        with _in_memory(f"*:*:*:*:{escaped}\n") as passwords, _in_memory(self.contents or "") as contents:
             if self.contents is None:
                 options: tuple[str, ...] = (*PSQL, f"--dbname={where}", f"--file={self.path}")
             else:
                 jobs = f"--jobs={self._jobs(connections)}"
-                options = (*RESTORE, jobs, f"--use-list={_path(contents)}", f"--dbname={where}", self.path)
+                options = (*RESTORE, jobs, f"--use-list={_path(contents)}", f"--dbname={where}", "--", self.path)
             _commands.must(
                 (self.program, *options),
                 doing=f"cannot restore {self.path} into database {target.database}",
                 hint="extensions that only a superuser can make have to be named in extensions; "
                 "SQL text has to be of pg_dump --no-owner --no-privileges",
-                env={"PGPASSFILE": _path(passwords)},
+                env={"PGPASSFILE": _path(passwords), "PGPASSWORD": None},  # the latter would win
                 keep=(passwords, contents, *keep),
             )
 

@@ -89,19 +89,31 @@ with owned (class, object, owner) as (
 )
 select format(
     'alter %%s %%s owner to %%I',
-    case when type in ('function', 'procedure', 'aggregate') then 'routine' else replace(type, ' object', '') end,
+    case type
+        when 'function' then 'routine' when 'procedure' then 'routine' when 'aggregate' then 'routine'
+        when 'statistics object' then 'statistics' else type
+    end,
     identity, %(role)s::text
 )
 from owned, pg_identify_object(class, object, 0)
-where (object >= 16384 or class = 'pg_namespace'::regclass and identity = 'public')
+where (
+        object >= 16384
+        or class = 'pg_largeobject'::regclass
+        or class = 'pg_namespace'::regclass and object = 2200 and pg_has_role(owner, 'usage')
+    )
     and pg_get_userbyid(owner) not in (%(role)s, 'pg_database_owner')
     and not exists (
         select from pg_depend d
-        where d.classid = class and d.objid = object
+        where d.classid = class and d.objid = object and d.objsubid = 0
             and (d.deptype in ('e', 'i') or d.deptype = 'a' and type = 'sequence')
     )
+order by class <> 'pg_namespace'::regclass
 """
-"""What people have made, but for members of extensions and for what follows its table or its type."""
+"""What people have made, but for members of extensions and for what follows its table or its type.
+
+Schemas come first, for an owner has to be let into them. The schema public (2200) of PostgreSQL 14 and older, in which
+all may make things, is left as it is where the administrator is no superuser and may not give it away.
+"""
 
 
 def compose(text: str, *names: str, **values: t.Any) -> Composed:
@@ -166,11 +178,16 @@ def carry_out(params: Params, work: t.Callable[[Server], Result], *, check: bool
         except _postgres.driver().Error as error:  # the connection's: what a statement was refused is told where it is
             if journal.interrupted:
                 raise EnvironmentFailure(
-                    f"the server at {params['host']}:{params['port']} twice ended the connection on which it was asked "
-                    f"to {journal.doing}: {_words(error)}",
+                    f"the server at {params['host']}:{params['port']} twice refused or ended the connection on which "
+                    f"it was asked to {journal.doing}: {_words(error)}",
                     hint="see the server's log; the next run finishes what was begun",
                 ) from error
             journal.interrupted = True
+
+
+def _way_in(reason: str) -> str:
+    """What helps, where the server lets nobody in for this reason."""
+    return next(hint for words, hint in NO_WAY_IN.items() if re.search(words, reason))
 
 
 @contextlib.contextmanager
@@ -195,7 +212,7 @@ def administration(params: Params, journal: Journal) -> t.Iterator[Server]:
             reason = str(error).strip()
             coming = journal.interrupted or re.search(COMING, reason)
             if not coming or time.monotonic() > until:
-                hint = next(hint for words, hint in NO_WAY_IN.items() if re.search(words, reason))
+                hint = _way_in(reason)
                 raise EnvironmentFailure(
                     f"user {address.user} does not get into the server at {address.host}:{address.port}: {reason}",
                     hint=hint.format(address),
@@ -240,8 +257,9 @@ class Server:
         if action is not None:
             journal.begin(action)
         texts = [statement.as_string(self.connection) for statement in statements]
-        hidden = {journal.secret: _secrets.MASK} if journal.secret else {}
-        journal.statements += [_secrets.reveal(text, hidden) for text in texts]
+        journal.statements += [
+            text.replace(journal.secret, _secrets.MASK) if journal.secret else text for text in texts
+        ]
         if texts and not journal.check:
             with self._telling(), self.connection.cursor() as cursor:
                 cursor.execute("; ".join(texts))
@@ -262,6 +280,10 @@ class Server:
         inside = Server(dataclasses.replace(self.address, database=database), self.password, self.journal)
         with contextlib.closing(inside.connection):
             yield inside
+
+    def at_work_in(self, database: str) -> contextlib.AbstractContextManager[Server]:
+        """The same in a database to do something there; in check mode, where it may be missing, this one stands in."""
+        return contextlib.nullcontext(self) if self.journal.check else self.within(database)
 
     def lock(self, name: str, timeout: float) -> None:
         """Keep other runs from something until this connection ends.
@@ -352,8 +374,13 @@ class Server:
         """How to copy a template best: through the log, or file by file between two checkpoints.
 
         :returns: in the server's words; nothing where it knows one way only.
+        :raises UserError: the one that is asked for it does not know.
         """
         if self.version < STRATEGY_SINCE:
+            if asked == "wal_log":
+                raise UserError(
+                    f"the server at {self.where} is older than the strategy wal_log", hint="leave strategy out"
+                )
             return ""
         if asked != "auto":
             return asked
@@ -411,7 +438,7 @@ class Server:
         """Drop a database with the sessions and prepared transactions in it."""
         prepared = self.rows("select gid from pg_prepared_xacts where database = %(name)s", name=name)
         if prepared:
-            with self.within(name) as inside:
+            with self.at_work_in(name) as inside:
                 for (gid,) in prepared:
                     text = f"roll back the prepared transaction {gid} in database {name}"
                     inside.act(text, compose("rollback prepared {gid}", gid=gid))

@@ -45,9 +45,11 @@ options:
         required: true
       template:
         description:
-          - The database that it is a copy of. Nobody may be connected to that one.
-          - What others own in the copy is given to O(role), but for what belongs to C(pg_database_owner), the members
-            of extensions, and what only superusers can own.
+          - The database that it is a copy of. Nobody may be connected to that one. A name of more than 63 bytes is
+            shortened as that of a database.
+          - Schemas, tables, functions, types and the like that others own in the copy are given to O(role), but for
+            members of extensions and for what belongs to C(pg_database_owner). Where all belongs to that role, which
+            means the owner of each copy, nothing has to change hands and large schemas are copied faster.
           - Without it, the database is a copy of C(template1).
         type: str
       dump:

@@ -78,11 +78,13 @@ class Remote(workspaces.Workspace):
 @contextlib.contextmanager
 def remote(folder, ssh_host, shape, **variables):
     made = Remote(folder, ssh_host, shape, **variables)
-    yield made
-    # Nothing at all is on this machine.
-    assert not made.state.exists()
-    assert list(made.root.iterdir()) == []
-    assert workspaces.containers(made.name) == []
+    try:
+        yield made
+    finally:
+        # Nothing at all is on this machine.
+        assert not made.state.exists()
+        assert list(made.root.iterdir()) == []
+        assert workspaces.containers(made.name) == []
 
 
 @pytest.fixture(scope="module")
