@@ -10,7 +10,6 @@ A database that is not complete takes no connections (its limit is 0); the next 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import typing as t
@@ -122,7 +121,7 @@ def _make(server: Server, wish: Wish, golden: Golden | None) -> None:
     dump = None if wish.dump is None else Dump.of(wish.dump, server.version // 10000)
     server.create(wish.name, server.address.user, wish.template, server.strategy(wish.strategy, wish.template))
     if wish.extensions:
-        with contextlib.nullcontext(server) if check else server.within(wish.name) as inside:
+        with server.at_work_in(wish.name) as inside:
             inside.create_extensions(wish.name, wish.extensions)
     if dump is not None:
         server.journal.begin(f"restore {wish.dump} into database {wish.name}")
