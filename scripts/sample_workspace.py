@@ -20,7 +20,7 @@ GIT = {
     "GIT_CONFIG_KEY_2": "user.email",
     "GIT_CONFIG_VALUE_2": "sample@example.com",
 }
-IGNORED = ".env*\n/vendor/\n/node_modules/\nconstants.php\n"
+IGNORED = ".env*\n/.vercel/\n/vendor/\n/node_modules/\nconstants.php\n"
 
 
 def main() -> None:
@@ -53,7 +53,15 @@ def bautista(folder: pathlib.Path, files: int) -> None:
     )
 
 
-SHAPES = {"shop": shop, "bautista": bautista}
+def carlo(folder: pathlib.Path, files: int) -> None:
+    """The one repository of examples/carlo.yml."""
+    make_repository(folder, "carlo", files)
+    (folder / "carlo" / ".env.local").write_text("# secrets of all worktrees\nSTRIPE_KEY=sk_test_1\n")
+    (folder / "carlo" / ".vercel").mkdir()
+    (folder / "carlo" / ".vercel" / "project.json").write_text('{"projectId": "carlo"}\n')
+
+
+SHAPES = {"shop": shop, "bautista": bautista, "carlo": carlo}
 
 
 def make_repository(folder: pathlib.Path, name: str, files: int, submodule: str | None = None) -> None:

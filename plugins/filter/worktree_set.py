@@ -29,7 +29,7 @@ options:
   module:
     description: For which module.
     type: str
-    choices: [git_worktree, worktree_files, env_file, worktree_setup, task_info]
+    choices: [git_worktree, git_worktree_info, worktree_files, env_file, worktree_setup, task_info]
     required: true
   root:
     description: The folder that relative paths of repositories start from.
@@ -47,6 +47,13 @@ options:
     description: Names of repositories with commas, or V(all).
     type: str
     default: all
+  planned:
+    description:
+      - The worktrees that the task has or is to have, each with C(name), C(path) and C(branch). Where another tool made
+        one (C(adopt)), the task has just these, whatever O(selection), O(folder) and O(branch) say.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -66,10 +73,18 @@ _value:
 
 
 def worktree_set(
-    repos: list[t.Any], module: str, root: str, folder: str = "", branch: str = "", selection: str = "all"
+    repos: list[t.Any],
+    module: str,
+    root: str,
+    folder: str = "",
+    branch: str = "",
+    selection: str = "all",
+    planned: t.Sequence[dict[str, t.Any]] = (),
 ) -> list[dict[str, t.Any]]:
     try:
-        complete = _workspace.worktree_set(repos, root=root, folder=folder, branch=branch, selection=selection)
+        complete = _workspace.worktree_set(
+            repos, root=root, folder=folder, branch=branch, selection=selection, planned=planned
+        )
     except UserError as error:
         raise AnsibleFilterError(error.as_result()["msg"]) from error
     return _workspace.view(complete, module)

@@ -108,6 +108,9 @@ STARTED = ("starting", "ready", "standby")
 READY = ("ready", "standby")
 """Last lines of postmaster.pid; the first of them comes when the server has bound its port."""
 
+BUILDING = "building-"
+"""Begins the name of a template that is not complete."""
+
 FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_TOPDIR_FL = 0x80086601, 0x40086602, 0x00020000
 
 
@@ -224,6 +227,28 @@ def clusters(directory: str | None = None) -> list[dict[str, t.Any]]:
             about = {"name": record.name, "owner": record.owner, "directory": cluster.folder}
             found.append({**about, "running": cluster.status() is not None})
     return found
+
+
+def goldens(directory: str | None) -> list[dict[str, t.Any]]:
+    """The templates with golden databases, and what interrupted builds left, as ``_golden.superseded`` wants them."""
+    shelf = os.path.join(os.path.realpath(directory or default_directory()), ".templates")
+    found = []
+    for one in clusters(shelf):
+        built = os.stat(os.path.join(one["directory"], "cluster.json")).st_mtime_ns
+        complete = not one["name"].startswith(BUILDING)
+        about = {"name": one["name"], "owner": one["owner"], "built": built, "complete": complete}
+        found.append({**about, "in_use": False})
+    return found
+
+
+def remove_golden(directory: str | None, name: str) -> None:
+    """Remove a template when nobody copies it."""
+    shelf = os.path.join(os.path.realpath(directory or default_directory()), ".templates")
+    golden = Cluster(shelf, name)
+    with _alone(shelf, name.removeprefix(BUILDING)):
+        if (record := golden.record()) is not None:
+            golden.remove(record)
+        _sweep(shelf, name)
 
 
 def _present(params: Params, cluster: Cluster, *, check: bool) -> Result:
@@ -691,15 +716,18 @@ def _is_at_work(pid: int, home: os.stat_result) -> bool:
 
 def _create(cluster: Cluster, record: Record, account: Account, params: Params) -> None:
     """Make the folder of a stopped cluster, which gets its name when it is complete."""
-    template = _template(cluster.directory, record, account)
+    plain = _template(cluster.directory, record, account)
     goldens: Goldens | None = params.get("goldens")
-    if goldens:
-        template = _golden_template(template, goldens, record, account, params["timeout"])
     _sweep(cluster.directory, cluster.name)
     _spread(cluster.directory)
     draft = _aside(cluster.directory, cluster.name)
     _make_folder(draft)
-    _copy(template, os.path.join(draft, "data"), account)
+    with (
+        _golden_template(plain, goldens, record, account, params["timeout"])
+        if goldens
+        else contextlib.nullcontext(plain)
+    ) as template:
+        _copy(template, os.path.join(draft, "data"), account)
     _write_record(draft, record)
     os.rename(draft, cluster.folder)
 
@@ -740,43 +768,48 @@ def _template(directory: str, record: Record, account: Account) -> str:
     return template
 
 
-def _golden_template(plain: str, goldens: Goldens, record: Record, account: Account, timeout: float) -> str:
-    """The data directory that has these golden databases; made where it is not there yet."""
-    shelf = os.path.dirname(plain)
-    key = f"golden-{_digest(os.path.basename(plain) + goldens.key)[:16]}"
-    template = os.path.join(shelf, key)
-    if os.path.isdir(template):
-        return template
-    with _files.locked(os.path.join(shelf, f".{key}.lock")):
-        if os.path.isdir(template):  # another run was first
-            return template
-        builder = Cluster(shelf, f"building-{key}")
-        sockets = builder.socket_directory(account)
+@contextlib.contextmanager
+def _golden_template(plain: str, goldens: Goldens, record: Record, account: Account, timeout: float) -> t.Iterator[str]:
+    """The data directory that has these golden databases, for as long as it is copied; made where it is not there yet.
+
+    It lies among the templates as the data of a cluster that nobody starts any more.
+    """
+    shelf, key = os.path.split(plain)
+    golden = Cluster(shelf, f"golden-{_digest(key + goldens.key)[:16]}")
+    with _alone(shelf, golden.name):
+        if not os.path.isdir(golden.folder):
+            _build(golden, plain, goldens, record, account, timeout)
+        yield golden.data
+
+
+def _build(golden: Cluster, plain: str, goldens: Goldens, record: Record, account: Account, timeout: float) -> None:
+    builder = Cluster(golden.directory, BUILDING + golden.name)
+    sockets = builder.socket_directory(account)
+    _discard(builder, sockets)
+    try:
+        _make_folder(builder.folder)
+        _copy(plain, builder.data, account)
+        built = dataclasses.replace(
+            record,
+            name=builder.name,
+            owner=goldens.owner,
+            port=_postgres.free_port(record.address),
+            database="postgres",
+            settings={**record.settings, **_postgres.SMALL_LOG},
+            socket_directory=sockets,
+        )
+        builder.write(built)
+        until = time.monotonic() + timeout
+        password = secrets.token_urlsafe(24)
+        builder.start(built, until)
+        builder.let_in(built, password, until)
+        goldens.build(built.reached_at, password)
+        builder.stop()
+        _check_is_shut_down(record.programs, builder.data)
+        builder.write(dataclasses.replace(built, name=golden.name))
+        os.rename(builder.folder, golden.folder)
+    finally:
         _discard(builder, sockets)
-        try:
-            _make_folder(builder.folder)
-            _copy(plain, builder.data, account)
-            built = dataclasses.replace(
-                record,
-                name=builder.name,
-                owner=key,
-                port=_postgres.free_port(record.address),
-                database="postgres",
-                settings={**record.settings, **_postgres.SMALL_LOG},
-                socket_directory=sockets,
-            )
-            builder.write(built)
-            until = time.monotonic() + timeout
-            password = secrets.token_urlsafe(24)
-            builder.start(built, until)
-            builder.let_in(built, password, until)
-            goldens.build(built.reached_at, password)
-            builder.stop()
-            _check_is_shut_down(record.programs, builder.data)
-            os.rename(builder.data, template)
-        finally:
-            _discard(builder, sockets)
-    return template
 
 
 def _discard(builder: Cluster, sockets: str) -> None:

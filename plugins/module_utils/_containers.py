@@ -201,8 +201,6 @@ def _present(params: Params, wish: Wish, *, check: bool) -> Result:
             actions.append(f"remove container {name}, which nobody was given")
             if not check:
                 _remove(found)
-                if wish.volume:
-                    _remove_half_made(client, wish.volume, note)
             found = None
         if found is None:
             if not (check and unfinished):
@@ -284,7 +282,7 @@ def _check_is_as_asked(container: Container, wish: Wish, password_file: str) -> 
     if not os.path.exists(password_file):
         raise EnvironmentFailure(
             f"container {container.name} has a password, but {password_file} is not there to tell it",
-            hint="tear the task down and provision it again",
+            hint="put the password into that file" if wish.volume else "tear the task down and provision it again",
         )
 
 
@@ -306,6 +304,8 @@ def _make(
 ) -> Container | None:
     """Create a task's container and start it, as far as check mode allows; tell in ``actions`` what was done."""
     name = params["name"]
+    if wish.volume:
+        _look_at_volume(client, params, wish.volume, note, check=check)
     image = _base_image(client, wish.image, params["pull"], actions, check=check)
     if wish.prepared:
         image = _prepared_image(client, image, wish, params, actions, check=check)
@@ -382,12 +382,33 @@ def _volume(client: DockerClient, name: str) -> t.Any:
         return None
 
 
-def _remove_half_made(client: DockerClient, name: str, note: Note) -> None:
-    """Remove a volume whose first start was interrupted; one that was there before stays."""
-    volume = _volume(client, name)
-    if volume is not None and (volume.attrs.get("Labels") or {}).get(MARK) == note.mark:
-        with _asking(f"cannot remove volume {name}"):
-            volume.remove()
+def _look_at_volume(client: DockerClient, params: Params, name: str, note: Note, *, check: bool) -> None:
+    """Remove a volume whose first start was interrupted, and refuse one that no server may be started over.
+
+    :raises UserError: another container has it, whose server would write to the same data.
+    :raises EnvironmentFailure: the password of its data is lost.
+    """
+    with _asking(f"cannot look for volume {name}"):
+        volume = _volume(client, name)
+        if volume is None:
+            return
+        rows = client.api.containers(all=True, filters={"volume": name})
+    others = [row["Names"][0].lstrip("/") for row in rows if row["Names"] != [f"/{params['name']}"]]
+    if others:
+        raise UserError(
+            f"volume {name} is in use by container {', '.join(others)}",
+            hint="name another volume, or remove that container if nobody needs it",
+        )
+    mark = (volume.attrs.get("Labels") or {}).get(MARK)
+    if mark is not None and mark == note.mark:
+        if not check:
+            with _asking(f"cannot remove volume {name}"):
+                volume.remove()
+    elif not os.path.exists(params["password_file"]):
+        raise EnvironmentFailure(
+            f"volume {name} is there, but {params['password_file']} is not there to tell the password of its data",
+            hint=f"put it into that file, or name another volume; if nobody needs this one: docker volume rm {name}",
+        )
 
 
 def _command(image: Image, settings: t.Mapping[str, str]) -> list[str]:
@@ -444,6 +465,8 @@ def _wait(container: Container, wish: Wish, password: str, note: Note, timeout: 
             until(first)
             _set_password(address, first, password)
         until(password)
+        if note.mark is not None and wish.volume:
+            _deliver(container, "")  # the data know it now
     except EnvironmentFailure as error:
         error.hint = error.hint or f"docker logs {container.name}"
         raise
@@ -505,7 +528,7 @@ def _prepared_image(
         return image or _prepare(client, base, wish, goldens, key, params["timeout"])
 
 
-def _key(base: Image, wish: Wish, goldens: Goldens | None, *, check: bool) -> str | None:
+def _key(base: Image, wish: Wish, goldens: Goldens | None = None, *, check: bool) -> str | None:
     """The name of a prepared image: a hash of all it was made from, our secret included.
 
     So no other user's image, and none whose password is lost, is ever taken for ours.
@@ -526,14 +549,24 @@ def _prepare(client: DockerClient, base: Image, wish: Wish, goldens: Goldens | N
     _clear(client, key)
     name = f"parallel-worktrees-preparing-{key}"
     password = first_password(key)
+    labels = {MARK: key, KEY: key, BASE: wish.image, OWNER: goldens.owner if goldens else ""}
     container = _create(
         client,
         name,
         key,
         image=base.id,
-        command=_command(base, {**THROW_AWAY, **_postgres.SMALL_LOG, _postgres.IDENTITY_SETTING: name}),
+        # Extensions of golden databases may need the server's settings.
+        command=_command(
+            base,
+            {
+                **(wish.settings if goldens else {}),
+                **THROW_AWAY,
+                **_postgres.SMALL_LOG,
+                _postgres.IDENTITY_SETTING: name,
+            },
+        ),
         environment={**wish.variables, "PGDATA": DATA},
-        labels={KIND: PREPARING, MARK: key, KEY: key, BASE: wish.image},
+        labels={KIND: PREPARING, **labels},
         ports={SERVER_PORT: (wish.address, None)},
         mem_limit=wish.memory,
         shm_size=wish.shm_size,
@@ -557,7 +590,7 @@ def _prepare(client: DockerClient, base: Image, wish: Wish, goldens: Goldens | N
         _check_is_shut_down(container, wish)
         _deliver(container, "")
         config = base.attrs["Config"]
-        labels = {**(config.get("Labels") or {}), KIND: PREPARED, MARK: "", KEY: key, BASE: wish.image}
+        labels = {**(config.get("Labels") or {}), **labels, KIND: PREPARED, MARK: ""}
         variables = dict(pair.split("=", 1) for pair in container.attrs["Config"]["Env"])
         variables["POSTGRES_PASSWORD_FILE"] = ""
         image = container.commit(conf={**config, "Labels": labels, "Env": list(map("=".join, variables.items()))})
@@ -635,17 +668,17 @@ def containers(client: DockerClient) -> list[dict[str, t.Any]]:
     return sorted(described, key=lambda container: container["name"])
 
 
-def is_there(name: str, volume: str, docker_host: str | None) -> bool:
+def is_there(name: str, volume: str | None, docker_host: str | None) -> bool:
     """Whether there is such a container, or what it keeps its data in."""
     with connected(docker_host) as client, _asking(f"cannot look for container {name}"):
-        return _named(client, name) is not None or _volume(client, volume) is not None
+        return _named(client, name) is not None or (volume is not None and _volume(client, volume) is not None)
 
 
 def prepared_images(client: DockerClient) -> list[dict[str, t.Any]]:
     """Every prepared image, and what an interrupted preparation left, by key.
 
-    ``containers`` names those made from it, ``created`` is in seconds since the epoch, ``size`` in bytes and counts
-    the image it was made from.
+    ``containers`` names those made from it, ``owner`` is whose golden databases are in it, ``created`` is in seconds
+    since the epoch, ``size`` in bytes and counts the image it was made from.
     """
     with _asking("cannot list prepared images"):
         images = client.api.images(filters={"label": f"{KIND}={PREPARED}"})
@@ -654,6 +687,7 @@ def prepared_images(client: DockerClient) -> list[dict[str, t.Any]]:
         row["Labels"][KEY]: {
             "key": row["Labels"][KEY],
             "base": row["Labels"][BASE],
+            "owner": row["Labels"].get(OWNER) or None,
             "created": row["Created"],
             "size": row["Size"],
             "containers": [],
@@ -664,11 +698,33 @@ def prepared_images(client: DockerClient) -> list[dict[str, t.Any]]:
         labels = row["Labels"]
         entry = described.setdefault(
             labels[KEY],
-            {"key": labels[KEY], "base": labels[BASE], "created": row["Created"], "size": 0, "containers": []},
+            {
+                "key": labels[KEY],
+                "base": labels[BASE],
+                "owner": labels.get(OWNER) or None,
+                "created": row["Created"],
+                "size": 0,
+                "containers": [],
+            },
         )
         if labels[KIND] == DATABASE:
             entry["containers"].append(row["Names"][0].lstrip("/"))
     return sorted(described.values(), key=lambda entry: entry["key"])
+
+
+def goldens(client: DockerClient) -> list[dict[str, t.Any]]:
+    """The prepared images with golden databases, as ``_golden.superseded`` wants them."""
+    return [
+        {
+            "name": one["key"],
+            "owner": one["owner"],
+            "built": one["created"],
+            "complete": one["size"] > 0,
+            "in_use": bool(one["containers"]),
+        }
+        for one in prepared_images(client)
+        if one["owner"]
+    ]
 
 
 def remove_prepared(client: DockerClient, key: str) -> None:

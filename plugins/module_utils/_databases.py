@@ -12,9 +12,9 @@ import contextlib
 import os
 import typing as t
 
-from . import _clusters, _containers, _golden, _own_databases, _pg_databases, _postgres, _shared
+from . import _clusters, _containers, _golden, _own_databases, _pg_databases, _pg_pull, _postgres, _shared
 from ._door import Operation, Params, Result
-from ._errors import UserError
+from ._errors import EnvironmentFailure, UserError
 from ._state import state_folder
 
 BACKENDS: dict[str, tuple[Operation, dict[str, t.Any]]] = {
@@ -43,6 +43,7 @@ COMMON: dict[str, t.Any] = {
             "golden": {"type": "dict", "options": _golden.OPTIONS},
         },
     },
+    "pull_again": {"type": "bool", "default": False},
     "password_file": {"type": "path", "no_log": False},
     "settings": {"type": "dict", "default": {}},
 }
@@ -84,10 +85,14 @@ def operation(params: Params, *, check: bool) -> Result:
     run, _spec = BACKENDS[backend]
     secret = params["password_file"] or password_file(params["owner"])
     given = params["databases"] or [_wish(params["database"] or params["user"])]
-    wishes = [
-        _with_golden(one, number) if params["state"] == "present" else {**one, "golden": None}
-        for number, one in enumerate(given)
-    ]
+    if params["state"] == "present":
+        _check_differ("key", [one["key"] or one["name"] for one in given])
+        _check_differ("name", [_postgres.fit_name(one["name"]) for one in given])
+        if backend != "shared" and params["databases"]:
+            _check_are_not_the_servers([one["name"] for one in given], params["user"])
+        wishes = [_with_golden(one, number, params["owner"]) for number, one in enumerate(given)]
+    else:
+        wishes = [{**one, "golden": None} for one in given]
     asked = {
         **{key: params[key] for key in COMMON},
         **(params[backend] or {}),
@@ -120,11 +125,63 @@ def _wish(name: str) -> dict[str, t.Any]:
     return {**{key: about.get("default") for key, about in spec.items()}, "name": name}
 
 
-def _with_golden(given: dict[str, t.Any], number: int) -> dict[str, t.Any]:
+def _check_differ(what: str, given: list[str]) -> None:
+    for one in given:
+        if given.count(one) > 1:
+            raise UserError(f"two databases have the {what} {one!r}", hint=f"give each its own databases[].{what}")
+
+
+def _check_are_not_the_servers(names: list[str], user: str) -> None:
+    for name in names:
+        if name in {user, *_pg_databases.PROTECTED}:
+            raise UserError(f"database {name} is the server's own", hint="choose another name for the task's")
+
+
+def _with_golden(given: dict[str, t.Any], number: int, owner: str) -> dict[str, t.Any]:
     """A database as it is asked for, with what its golden one is built from."""
-    label = given["key"] or str(number)
-    golden = given["golden"] and _golden.Golden.of(given["golden"], label, given["extensions"])
-    return {**given, "golden": golden}
+    if given["golden"] is None:
+        return given
+    for other in ("template", "dump", "pull"):
+        if given[other]:
+            raise UserError(
+                f"database {given['name']} cannot begin both as a golden database and from a {other}",
+                hint="leave one of them out; a golden database may itself begin with golden.dump",
+            )
+    family = _golden.owner_of(owner, given["key"] or str(number))
+    return {**given, "golden": _golden.Golden.of(given["golden"], family, given["extensions"])}
+
+
+def superseded(plans: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """The golden databases that no task is going to begin with, nor is made from, in what these plans name.
+
+    A back end that does not answer has none.
+    """
+    found: list[dict[str, t.Any]] = []
+    for host in {
+        (plan.get("container") or plan).get("docker_host") for plan in plans if plan["backend"] == "container"
+    }:
+        place = {"backend": "container", "docker_host": host, "place": f"container {host}"}
+        with contextlib.suppress(EnvironmentFailure), _containers.connected(host) as client:
+            found += [{**one, **place} for one in _containers.goldens(client)]
+    for folder in {(plan.get("embedded") or plan).get("directory") for plan in plans if plan["backend"] == "embedded"}:
+        place = {"backend": "embedded", "directory": folder, "place": f"embedded {folder}"}
+        found += [{**one, **place} for one in _clusters.goldens(folder)]
+    servers = [plan for plan in plans if plan["backend"] == "shared" and "shared" in plan]
+    found += [{**one, "backend": "shared"} for one in _shared.goldens(servers)]
+    return _golden.superseded(found)
+
+
+def remove_golden(about: dict[str, t.Any]) -> None:
+    """
+    :arg about: as ``superseded`` tells it.
+    """
+    if about["backend"] == "container":
+        with _containers.connected(about["docker_host"]) as client:
+            _containers.remove_prepared(client, about["name"])
+    elif about["backend"] == "embedded":
+        _clusters.remove_golden(about["directory"], about["name"])
+    else:
+        _shared.remove_golden(about)
 
 
 def password_file(owner: str) -> str:
@@ -133,7 +190,8 @@ def password_file(owner: str) -> str:
 
 
 def _forget_password(path: str, top: str) -> None:
-    """Remove the password and the folders that were made for it."""
+    """Remove the password, what a killed pull left beside it, and the folders that were made for it."""
+    _pg_pull.forget(path)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     with contextlib.suppress(OSError):

@@ -132,9 +132,11 @@ class _Wanted:
             shown = ("" if before is None else before.decode("utf-8", "replace"), text)
         else:
             source = os.path.normpath(os.path.join(worktree["source"], given["source"] or given["path"]))
-            # What somebody edited since keeps the edits: the values are placed into what is there.
+            # What somebody wrote or edited keeps that: the values are placed into what is there, which stays his work.
             keep = before is not None and not (manifest and manifest.is_ours(place))
             origin = place if keep else source
+            if keep and not _is_clean_in_git(place):
+                manifest = None
             base = _text(origin, f"repository {worktree['name']}: the env file {source}")
             default_mode = stat.S_IMODE(os.stat(origin).st_mode)
             values = {key: _as_text(key, value) for key, value in given["values"].items()}

@@ -6,6 +6,7 @@
 Private to this collection: may change without notice.
 
 A golden database is known by a hash of all that it is built from, so a changed migration makes another one beside it.
+It belongs to no task, but to its workspace and the database that begins with it.
 Where it lies and how it is copied is the back end's: a template in a shared server, an image, a folder.
 """
 
@@ -19,7 +20,7 @@ import json
 import os
 import typing as t
 
-from . import _commands, _pg_dumps, _secrets
+from . import _commands, _pg_dumps, _registry, _secrets
 from ._door import Params
 from ._errors import EnvironmentFailure, UserError
 from ._pg_server import Journal, Server
@@ -33,27 +34,33 @@ OPTIONS: dict[str, t.Any] = {
     "inputs": {"type": "list", "elements": "str", "default": []},
 }
 
+PREFIX = "golden:"
+"""Begins what stands for the task in a mark of ownership; no branch, so no task, can have a colon in its name."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Golden:
     """What a database is built from.
 
+    :ivar owner: whose it is (:func:`owner_of`).
     :ivar files: SQL text, in the order in which it runs.
     :ivar commands: lines of shell that run in ``folder`` after that.
-    :ivar name: of the database, unique to what it is built from.
+    :ivar inputs: what the commands read.
+    :ivar name: of the database, unique to all of this.
     """
 
+    owner: str
     folder: str
     dump: str | None
     files: tuple[str, ...]
     commands: tuple[str, ...]
+    inputs: tuple[str, ...]
     extensions: tuple[str, ...]
-    name: str
+    name: str = ""
 
     @classmethod
-    def of(cls, given: Params, label: str, extensions: t.Iterable[str]) -> Golden:
+    def of(cls, given: Params, owner: str, extensions: t.Iterable[str]) -> Golden:
         """
-        :arg label: tells databases of one task that are built from the same.
         :raises UserError: there is nothing to build it from.
         """
         folder = given["folder"]
@@ -61,22 +68,21 @@ class Golden:
             raise UserError(
                 f"golden database: there is no folder {folder}", hint="golden.folder is where it is built from"
             )
-        files = [path for pattern in given["files"] for path in _matching(folder, pattern)]
-        inputs = [path for pattern in given["inputs"] for path in _matching(folder, pattern)]
-        dump = None if given["dump"] is None else os.path.join(folder, given["dump"])
-        if not (dump or files or given["commands"]):
+        if not (given["dump"] or given["files"] or given["commands"]):
             raise UserError(
                 "golden database: it says not what it is built from",
                 hint="give golden.dump, golden.files or golden.commands",
             )
-        extensions = tuple(sorted({*extensions}))
-        content = [
-            *(label, extensions, given["commands"]),
-            *([os.path.relpath(path, folder), _digest(path)] for path in files + inputs),
-            None if dump is None else _digest(dump),
-        ]
-        key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-        return cls(folder, dump, tuple(files), tuple(given["commands"]), extensions, f"golden_{key}")
+        golden = cls(
+            owner=owner,
+            folder=folder,
+            dump=None if given["dump"] is None else os.path.join(folder, given["dump"]),
+            files=_matching(folder, given["files"]),
+            commands=tuple(given["commands"]),
+            inputs=_matching(folder, given["inputs"]),
+            extensions=tuple(sorted({*extensions})),
+        )
+        return dataclasses.replace(golden, name=golden._hashed())
 
     def fill(self, address: Address, password: str, *, major: int) -> None:
         """Build it in an empty database, as the user whom the address names.
@@ -87,25 +93,40 @@ class Golden:
             _pg_dumps.Dump.of(self.dump, major).restore(address, password, connections=None, keep=())
         for path in self.files:
             _pg_dumps.run_text(path, address, password, major=major)
+        known = {_secrets.DATABASE_PASSWORD: password}
         variables = {
+            **{name: None for name in os.environ if name.startswith("PG")},  # they may mean another database
             "PGHOST": address.host,
             "PGPORT": str(address.port),
             "PGUSER": address.user,
             "PGDATABASE": address.database,
             "PGPASSWORD": password,
-            "DATABASE_URL": _secrets.reveal(address.facts("", None)["url"], {_secrets.DATABASE_PASSWORD: password}),
+            "DATABASE_URL": _secrets.reveal(address.facts("", None)["url"], known),
         }
         for command in self.commands:
             # A line of the workspace's own file, so a shell is what its author expects.
             done = _commands.run(("/bin/sh", "-c", command), cwd=self.folder, env=variables)
             if not done.ok:
-                words = _commands.last_words(
-                    _secrets.mask(done.stdout + done.stderr, {_secrets.DATABASE_PASSWORD: password})
-                )
+                words = _commands.last_words(_secrets.mask(done.stdout + done.stderr, known))
                 raise EnvironmentFailure(
                     f"golden database: '{command}' ended with {done.code}:\n{words}",
                     hint=f"it runs in {self.folder}, with DATABASE_URL and PGHOST, PGPORT, ... of an empty database",
                 )
+        if self._hashed() != self.name:
+            raise EnvironmentFailure(
+                f"golden database: what it is built from has changed in {self.folder} while it was built",
+                hint="run it again when nobody writes there",
+            )
+
+    def _hashed(self) -> str:
+        def listed(paths: t.Iterable[str]) -> list[tuple[str, str]]:
+            return [(os.path.relpath(path, self.folder), _digest(path)) for path in paths]
+
+        content = [
+            *(self.owner, self.extensions, self.commands, listed(self.files), sorted(listed(self.inputs))),
+            None if self.dump is None else _digest(self.dump),
+        ]
+        return "golden_" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +138,12 @@ class Goldens:
     @property
     def key(self) -> str:
         return ",".join(golden.name for golden in self.all)
+
+    @property
+    def owner(self) -> str:
+        """Whose they are together."""
+        keys = (_registry.task_of(golden.owner)[2].removeprefix(PREFIX) for golden in self.all)
+        return owner_of(self.all[0].owner, ",".join(keys))
 
     def build(self, address: Address, password: str) -> None:
         """Make and fill them in a server that nobody else knows.
@@ -136,25 +163,58 @@ class Goldens:
                     cursor.execute("analyze")
 
 
-def _matching(folder: str, pattern: str) -> list[str]:
-    """The files of a pattern, sorted by name."""
-    found = sorted(
-        path for path in glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True) if os.path.isfile(path)
-    )
-    if not found:
-        raise UserError(f"golden database: no file matches {pattern!r} in {folder}")
-    return found
+def owner_of(task: str, key: str) -> str:
+    """The mark of ownership of what is built for one database of a workspace, whichever of its tasks builds it.
+
+    :arg task: a task's mark.
+    :arg key: tells the workspace's databases from each other.
+    """
+    registry, workspace, _task = _registry.task_of(task)
+    return _registry.owner_of(registry, workspace, PREFIX + key)
+
+
+def is_golden(owner: str) -> bool:
+    return _registry.task_of(owner)[2].startswith(PREFIX)
+
+
+def superseded(found: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """Those that are older than what their owner has now in the same place; what is newer may still be at work.
+
+    :arg found: with ``place``, ``owner``, ``built`` (a number that grows from one to the next), ``complete`` and
+        ``in_use``.
+    """
+    newest: dict[tuple[str, str], int] = {}
+    for one in found:
+        if one["complete"]:
+            family = one["place"], one["owner"]
+            newest[family] = max(one["built"], newest.get(family, 0))
+    return [one for one in found if not one["in_use"] and one["built"] < newest.get((one["place"], one["owner"]), 0)]
+
+
+def _matching(folder: str, patterns: t.Iterable[str]) -> tuple[str, ...]:
+    """The files of some patterns, sorted by name within each, and each file once."""
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        paths = glob.glob(os.path.join(glob.escape(folder), pattern), recursive=True)
+        files = sorted(path for path in paths if os.path.isfile(path))
+        if not files:
+            raise UserError(
+                f"golden database: no file matches {pattern!r} in {folder}", hint="patterns begin at golden.folder"
+            )
+        found.update(dict.fromkeys(files))
+    return tuple(found)
 
 
 def _digest(path: str) -> str:
     """Of a file's content; of a folder's, names included."""
     if os.path.isdir(path):
         parts = sorted(os.listdir(path))
-        return hashlib.sha256(
-            json.dumps([[name, _digest(os.path.join(path, name))] for name in parts]).encode()
-        ).hexdigest()
+        content = [(name, _digest(os.path.join(path, name))) for name in parts]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"golden database: cannot read {path}: {error.strerror}") from error
+        raise UserError(
+            f"golden database: cannot read {path}: {error.strerror}", hint="golden.dump begins at golden.folder"
+        ) from error

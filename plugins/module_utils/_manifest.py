@@ -7,11 +7,12 @@ Private to this collection: may change without notice.
 
 It tells our own files from work: a file whose content is the one noted here is ours and may go; one that was
 edited since is somebody's work. The note goes with the worktree, and its owner is the mark that the worktree
-is ours.
+is ours: made by us or, where that is noted too, adopted from another tool, to which it is left in the end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,8 @@ import typing as t
 from . import _files, _git
 
 FILE_NAME = "parallel-worktrees.json"
+LOGS = "parallel-worktrees-logs"
+"""The folder beside it with what set-up commands printed."""
 
 
 class Manifest:
@@ -30,6 +33,7 @@ class Manifest:
         self.worktree = worktree
         self._path = os.path.join(admin, FILE_NAME)
         self.owner: str | None = data.get("owner")
+        self.adopted: bool = data.get("adopted", False)
         self.written: dict[str, str] = data.get("written", {})
         self.ran: list[str] = data.get("ran", [])
 
@@ -57,8 +61,13 @@ class Manifest:
         return os.path.exists(self._path)
 
     def save(self) -> None:
-        data = {"owner": self.owner, "written": self.written, "ran": self.ran}
+        data = {"owner": self.owner, "adopted": self.adopted, "written": self.written, "ran": self.ran}
         _files.write(self._path, json.dumps(data, indent=1, sort_keys=True).encode(), mode=0o644)
+
+    def forget(self) -> None:
+        """Take the mark off."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
 
     def note(self, path: str, value: str) -> None:
         """Note a path whose content is about to become what the signature says.

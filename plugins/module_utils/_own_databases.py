@@ -5,7 +5,8 @@
 
 Private to this collection: may change without notice.
 
-A database that is not complete takes no connections (its limit is 0); the next run makes it anew.
+A database that is not complete takes no connections (its limit is 0); the next run makes it anew. What is pulled is
+built aside, under another name, and gets its own one when its data are masked.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import dataclasses
 import functools
 import typing as t
 
-from . import _postgres
+from . import _pg_pull, _postgres
 from ._door import Params, Result
+from ._errors import EnvironmentFailure
 from ._golden import Golden
 from ._pg_databases import Wish
 from ._pg_dumps import Dump
-from ._pg_server import Server, carry_out, compose
+from ._pg_pull import Source
+from ._pg_server import CLOSED, Server, carry_out, compose
 
 DATABASES = """
-select datname from pg_database where datname = any(%(names)s) and datconnlimit not in (0, -2) order by 1
+select datname, datallowconn from pg_database
+where datname = any(%(names)s) and datconnlimit not in (0, -2) order by 1
 """
 DROP_SECONDS = 30
 HALF_MADE = "select datname from pg_database where datname = any(%(names)s) and datconnlimit in (0, -2)"
@@ -48,7 +52,7 @@ def ensure(asked: Params, server: Result, *, check: bool) -> Result:
     }
     result = {**server, "database": facts[wishes[0].asked], "databases": facts}
     if check and server["actions"]:  # it is not there to be asked
-        return {**result, "actions": [*server["actions"], *(f"create database {wish.name}" for wish in wishes)]}
+        return {**result, "actions": [*server["actions"], *_pg_pull.planned(asked["databases"])]}
     if not (asked["wait"] or check):
         return result
     as_admin = {
@@ -62,7 +66,7 @@ def ensure(asked: Params, server: Result, *, check: bool) -> Result:
     header = f"databases at {address.host}:{address.port}"
     done = carry_out(
         as_admin,
-        functools.partial(_ensure, wishes, goldens),
+        functools.partial(_ensure, wishes, goldens, asked),
         check=check,
         lock=f"server {asked['name']}",
         header=header,
@@ -79,22 +83,40 @@ _FACTS = ("host", "port", "user", "name", "url", "password", "password_file")
 """Those of one database."""
 
 
-def _ensure(wishes: t.Sequence[Wish], goldens: t.Sequence[Golden | None], server: Server) -> Result:
+def _ensure(wishes: t.Sequence[Wish], goldens: t.Sequence[Golden | None], asked: Params, server: Server) -> Result:
     names = [wish.name for wish in wishes]
-    there = {name for (name,) in server.rows(DATABASES, names=names)}
-    lacking = {wish: _lacking(server, wish) if wish.name in there else list(wish.extensions) for wish in wishes}
-    after = {wish.name: {"extensions": list(wish.extensions)} for wish in wishes}
-    before = {
+    there = dict(server.rows(DATABASES, names=names))
+    half_made = [name for (name,) in server.rows(HALF_MADE, names=[*names, *(wish.aside for wish in wishes)])]
+    replaced = {wish.name for wish in wishes if wish.pull and asked["pull_again"]} & {*there}
+    kept = {*there} - replaced
+    closed = [name for name in sorted(kept) if not there[name]]
+    sources = {wish: wish.pull.look() for wish in wishes if wish.pull and wish.name not in kept}
+    for wish, source in sources.items():
+        source.check_fits(server, wish.extensions, as_superuser=True)
+    for name in closed:  # by a run that was killed when it was about to put another in its place
+        server.act(f"open database {name}", compose("alter database {} allow_connections true", name))
+    lacking = {wish: _lacking(server, wish, closed) if wish.name in kept else list(wish.extensions) for wish in wishes}
+    after: dict[str, dict[str, t.Any]] = {wish.name: {"extensions": list(wish.extensions)} for wish in wishes}
+    before: dict[str, dict[str, t.Any]] = {name: {"half_made": True} for name in half_made}
+    before |= {
         wish.name: {"extensions": [one for one in wish.extensions if one not in lacking[wish]]}
         for wish in wishes
         if wish.name in there
     }
+    for name in closed:
+        before[name]["open"] = False
+    for wish, source in sources.items():
+        after[wish.name]["data"] = source.where
     server.journal.state(before, after)
-    for (name,) in server.rows(HALF_MADE, names=names):
+    for name in half_made:
         server.drop(name, DROP_SECONDS, ", which is half made")
+    if not server.journal.check:
+        _pg_pull.forget(asked["password_file"])
     for wish, golden in zip(wishes, goldens, strict=True):
         server.check_extensions(lacking[wish])
-        if wish.name not in there:
+        if wish in sources:
+            _pull(server, wish, sources[wish], asked["password_file"], replace=wish.name in replaced)
+        elif wish.name not in there:
             _make(server, wish, golden)
         elif lacking[wish]:
             with server.within(wish.name) as inside:
@@ -102,8 +124,39 @@ def _ensure(wishes: t.Sequence[Wish], goldens: t.Sequence[Golden | None], server
     return {}
 
 
-def _lacking(server: Server, wish: Wish) -> list[str]:
-    if not wish.extensions:
+def _pull(server: Server, wish: Wish, source: Source, password_file: str, *, replace: bool) -> None:
+    """Build a database aside from a source, and rename it when it is masked; then drop the one that it replaces."""
+    limit = "alter database {} connection limit {limit}"
+    server.create(wish.aside, server.address.user, None, server.strategy("auto", None))
+    if wish.extensions:
+        with server.at_work_in(wish.aside) as inside:
+            inside.create_extensions(wish.aside, wish.extensions)
+    server.journal.begin(source.action(wish.name))
+    try:
+        if not server.journal.check:
+            source.fill(
+                dataclasses.replace(server.address, database=wish.aside),
+                server.password or "",
+                major=server.version // 10000,
+                folder=_pg_pull.folder_of(password_file),
+                keep=(server.connection.fileno(),),
+            )
+    except EnvironmentFailure:
+        server.drop(wish.aside, DROP_SECONDS)
+        raise
+    server.put_in_place(
+        wish.aside,
+        wish.name,
+        compose(limit, wish.name, limit=wish.connection_limit),
+        old=[compose(limit, wish.aside, limit=CLOSED)] if replace else None,
+        timeout=DROP_SECONDS,
+    )
+    if replace:
+        server.drop(wish.aside, DROP_SECONDS, ", which it was until now")
+
+
+def _lacking(server: Server, wish: Wish, closed: t.Collection[str]) -> list[str]:
+    if not wish.extensions or (server.journal.check and wish.name in closed):
         return []
     with server.within(wish.name) as inside:
         there = {name for (name,) in inside.rows("select extname from pg_extension")}

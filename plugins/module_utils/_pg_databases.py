@@ -9,9 +9,15 @@ A task has one role, which owns its databases and alone may connect to them. Com
 
     on the role        {"owner": <mark>, "creating": [<names>]}    before a database is made
     on the database    {"owner": <mark>}                           when it is complete
+    on a puller        {"pulls_for": <mark>}                       a role that lives as long as a pull
 
 What a killed run left half made thus belongs to the role, is named by it, and has no comment of its own: it is dropped
 and made anew. A comment that somebody overwrote makes a database a stranger's, never a half-made one.
+
+What is pulled has data that nobody is to see before they are masked. It is built aside, under another name, and the
+task's role may not connect to it: a puller, which acts as that role, fills it. At the end it is renamed, in one
+transaction with its marks; the one in whose place it comes, if any, takes the other name, is a half-made one from then
+on, and is dropped.
 
 Runs for one role queue at an advisory lock. The server holds it until our connection's last socket is closed, and
 through a statement whose asker was killed; pg_restore inherits the socket. So who has the lock is alone at work.
@@ -25,13 +31,18 @@ import functools
 import json
 import os
 import re
+import secrets
 import typing as t
 
-from . import _pg_server, _postgres, _secrets
+from . import _pg_pull, _pg_server, _postgres, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._pg_dumps import Dump
+from ._pg_pull import Pull, Source
 from ._pg_server import Journal, Server, administration, carry_out, compose
+
+if t.TYPE_CHECKING:
+    from psycopg2.sql import Composable
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "databases": {
@@ -45,8 +56,10 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
             "extensions": {"type": "list", "elements": "str", "default": []},
             "connection_limit": {"type": "int"},
             "strategy": {"type": "str", "choices": _pg_server.STRATEGIES, "default": "auto"},
+            "pull": _pg_pull.OPTION,
         },
     },
+    "pull_again": {"type": "bool", "default": False},
     "owner": {"type": "str", "required": True},
     "role": {"type": "str", "required": True},
     "password_file": {"type": "path", "no_log": False},
@@ -69,6 +82,7 @@ FULL = "too many (connections|clients)|slots are reserved"
 """What a task is told whose own sessions, or others', take all the connections that there are."""
 
 ROLES = "select rolname, shobj_description(oid, 'pg_authid') from pg_roles order by 1"
+PULLER = "select from pg_roles where rolname = %(name)s and shobj_description(oid, 'pg_authid') = %(mark)s"
 ROLE = "select oid, shobj_description(oid, 'pg_authid'), rolconnlimit from pg_roles where rolname = %(name)s"
 
 DATABASES = """
@@ -120,6 +134,7 @@ class Wish:
     extensions: tuple[str, ...]
     connection_limit: int
     strategy: str
+    pull: Pull | None
 
     @classmethod
     def of(cls, given: dict[str, t.Any]) -> Wish:
@@ -129,6 +144,9 @@ class Wish:
         name, limit = _name("database", given["name"]), given["connection_limit"]
         if limit is not None and limit < 1:
             raise UserError(f"database {name}: connection_limit is {limit}, and has to be 1 or more")
+        for other in ("template", "dump"):
+            if given["pull"] and given[other]:
+                raise UserError(f"database {name}: it begins with a pull or with a {other}, not with both")
         return cls(
             asked=given["name"],
             name=name,
@@ -137,7 +155,13 @@ class Wish:
             extensions=tuple(sorted({*given["extensions"]})),
             connection_limit=_pg_server.NO_LIMIT if limit is None else limit,
             strategy=given["strategy"],
+            pull=given["pull"] and Pull.of(given["pull"]),
         )
+
+    @property
+    def aside(self) -> str:
+        """The name under which a pull is built."""
+        return _postgres.fit_name(f"{self.name} (pulled)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +171,7 @@ class Task:
     owner: str
     role: str
     wishes: tuple[Wish, ...]
+    pull_again: bool
     password_file: str | None
     host: str
     port: int
@@ -174,6 +199,7 @@ class Task:
             owner=params["owner"],
             role=_name("role", params["role"]),
             wishes=wishes,
+            pull_again=params["pull_again"],
             password_file=params["password_file"],
             host=params["host"],
             port=params["port"],
@@ -183,6 +209,14 @@ class Task:
     @property
     def names(self) -> list[str]:
         return [wish.name for wish in self.wishes]
+
+    @property
+    def puller(self) -> str:
+        return _postgres.fit_name(f"{self.role} (pulling)")
+
+    @property
+    def puller_mark(self) -> str:
+        return json.dumps({"pulls_for": self.owner})
 
     def address(self, wish: Wish) -> _postgres.Address:
         return _postgres.Address(self.host, self.port, self.role, wish.name)
@@ -280,6 +314,12 @@ def _databases(server: Server, names: list[str] | None = None) -> dict[str, Foun
     return {row[1]: Found.of(row) for row in server.rows(DATABASES, names=names)}
 
 
+def _asked_for(server: Server, task: Task) -> dict[str, Found]:
+    """The task's databases that are there, and what a killed run left aside of them."""
+    there = _databases(server, [*task.names, *(wish.aside for wish in task.wishes)])
+    return {name: one for name, one in there.items() if name in task.names or not one.ready}
+
+
 def marked(params: Params) -> list[dict[str, t.Any]]:
     """What tasks have in a server, by role: ``role``, its ``owner``, and the names of its ``databases``.
 
@@ -313,16 +353,22 @@ def operation(params: Params, *, check: bool) -> Result:
 
 def _present(task: Task, server: Server) -> Result:
     check = server.journal.check
-    role, found = _role(server, task.role), _databases(server, task.names)
+    role, found = _role(server, task.role), _asked_for(server, task)
     _check_are_ours(task, server, role, found)
-    new = {wish: _plan(server, wish) for wish in task.wishes if wish.name not in found or not found[wish.name].ready}
-    kept = [wish for wish in task.wishes if wish not in new]
+    complete = [wish for wish in task.wishes if wish.name in found and found[wish.name].ready]
+    replaced = [wish for wish in complete if wish.pull and task.pull_again]
+    _check_can_go(server, [found[wish.name] for wish in replaced])
+    kept = [wish for wish in complete if wish not in replaced]
+    new = {wish: _plan(server, wish) for wish in task.wishes if wish not in kept}
     if new:
         _check_room(server, task, role, list(new))
     password, is_old = task.password(check=check)
-    refusals = {wish: _refusal(task.address(wish), password) if is_old else "the password is new" for wish in kept}
+    refusals = {wish: _refusal(task.address(wish), password) if is_old else "the password is new" for wish in complete}
     after = {wish.name: _wished(server, task, wish) for wish in task.wishes}
-    before: dict[str, t.Any] = {wish.name: found[wish.name].state() for wish in new if wish.name in found}
+    after |= {wish.name: after[wish.name] | {"data": plan.source.where} for wish, plan in new.items() if plan.source}
+    left = [one.name for one in found.values() if not one.ready]
+    changing = [*left, *(wish.name for wish in replaced)]
+    before: dict[str, t.Any] = {name: found[name].state() for name in changing}
     for wish in kept:
         state = found[wish.name].state()
         state |= {"extensions": _extensions(server, wish, found[wish.name]), "lets_in": refusals[wish] is None}
@@ -330,16 +376,24 @@ def _present(task: Task, server: Server) -> Result:
         server.check_extensions({*wish.extensions}.difference(state["extensions"]))
     server.journal.state({"role": role and task.role, "databases": before}, {"role": task.role, "databases": after})
 
-    creating = [wish.name for wish in new]
-    if not kept or any(refusals.values()):
+    for name in left:
+        server.drop(name, task.timeout, ", which is half made")
+    _drop_puller(server, task)
+    if not check:
+        _pg_pull.forget(t.cast("str", task.password_file))
+    creating = [wish.aside if plan.source else wish.name for wish, plan in new.items()]
+    if not complete or any(refusals.values()):
         _give_password(server, task, password, creating, new_role=role is None)
-    elif new:
+    elif new or left:
         server.act(None, compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)))
     made: list[str] = []
     for wish, plan in new.items():
-        creating.remove(wish.name)
+        creating = creating[1:]
         try:
-            _make(server, task, wish, plan, password, creating, again=wish.name in found)
+            if plan.source is None:
+                _make(server, task, wish, plan, password, creating)
+            else:
+                _pull(server, task, wish, plan, plan.source, creating, replace=wish in replaced)
         except WorktreesError as error:
             if not made:
                 raise
@@ -354,19 +408,9 @@ def _present(task: Task, server: Server) -> Result:
 
 
 def _absent(task: Task, server: Server) -> Result:
-    role, found = _role(server, task.role), _databases(server, task.names)
+    role, found = _role(server, task.role), _asked_for(server, task)
     _check_are_ours(task, server, role, found)
-    for one in found.values():
-        if one.is_template:
-            raise UserError(
-                f"database {one.name} at {server.where} is a template, and is not dropped while it is one",
-                hint=f'where nothing is copied from it any more: alter database "{one.name}" is_template false',
-            )
-    for name, what in server.rows(REPLICATION, names=task.names):
-        raise UserError(
-            f"database {name} at {server.where} is replicated: {what} is in use",
-            hint="end the subscription (alter subscription .. disable, drop subscription ..), or who reads the slot",
-        )
+    _check_can_go(server, list(found.values()))
     gone = [one.oid for one in found.values()]
     rest = [what for (what,) in server.rows(BELONGINGS, role=role.oid, gone=gone)] if role else []
     state: dict[str, t.Any] = {"role": role and task.role, "databases": {n: one.state() for n, one in found.items()}}
@@ -378,6 +422,9 @@ def _absent(task: Task, server: Server) -> Result:
 
     for name in found:
         server.drop(name, task.timeout)
+    _drop_puller(server, task)
+    if task.password_file and not server.journal.check:
+        _pg_pull.forget(task.password_file)
     if role and not rest:
         server.act(f"drop role {task.role}", compose("drop role {}", task.role))
     if forgotten:
@@ -406,6 +453,23 @@ def _check_are_ours(task: Task, server: Server, role: Role | None, found: dict[s
                 "and to make it anew would lose its data",
                 hint="tear the task down and provision it again, or ask for what is there",
             )
+
+
+def _check_can_go(server: Server, found: list[Found]) -> None:
+    """
+    :raises UserError: a database is a template, or is replicated.
+    """
+    for one in found:
+        if one.is_template:
+            raise UserError(
+                f"database {one.name} at {server.where} is a template, and is not dropped while it is one",
+                hint=f'where nothing is copied from it any more: alter database "{one.name}" is_template false',
+            )
+    for name, what in server.rows(REPLICATION, names=[one.name for one in found]):
+        raise UserError(
+            f"database {name} at {server.where} is replicated: {what} is in use",
+            hint="end the subscription (alter subscription .. disable, drop subscription ..), or who reads the slot",
+        )
 
 
 def _check_room(server: Server, task: Task, role: Role | None, new: list[Wish]) -> None:
@@ -478,13 +542,14 @@ class Plan:
 
     strategy: str
     dump: Dump | None
+    source: Source | None
 
 
 def _plan(server: Server, wish: Wish) -> Plan:
     """Look whether a database can be made, and how.
 
-    :raises UserError: the server has no such template, extension or strategy, or there is no such dump.
-    :raises EnvironmentFailure: the template is in use, or the dump cannot be read here.
+    :raises UserError: the server has no such template, extension or strategy, or there is no such dump or source.
+    :raises EnvironmentFailure: the template is in use, or the dump or the source cannot be read here.
     """
     if wish.template is not None:
         template = _databases(server, [wish.template]).get(wish.template)
@@ -502,7 +567,11 @@ def _plan(server: Server, wish: Wish) -> Plan:
             server.check_nobody_is_in(wish.template)
     server.check_extensions(wish.extensions)
     strategy = server.strategy(wish.strategy, wish.template)
-    return Plan(strategy, None if wish.dump is None else Dump.of(wish.dump, server.version // 10000))
+    dump = None if wish.dump is None else Dump.of(wish.dump, server.version // 10000)
+    source = None if wish.pull is None else wish.pull.look()
+    if source is not None:
+        source.check_fits(server, wish.extensions, as_superuser=False)
+    return Plan(strategy, dump, source)
 
 
 def _give_password(server: Server, task: Task, password: str, creating: list[str], *, new_role: bool) -> None:
@@ -519,60 +588,125 @@ def _give_password(server: Server, task: Task, password: str, creating: list[str
     )
 
 
-def _make(
-    server: Server, task: Task, wish: Wish, plan: Plan, password: str, creating: list[str], *, again: bool
-) -> None:
+def _make(server: Server, task: Task, wish: Wish, plan: Plan, password: str, creating: list[str]) -> None:
     """Make a database and fill it; its mark comes last.
 
     :arg creating: what is still to be made after it.
-    :arg again: whether a killed run has left something of it.
     """
     check = server.journal.check
-    if again:
-        server.drop(wish.name, task.timeout, ", which is half made")
     server.create(wish.name, task.role, wish.template, plan.strategy)
-    try:
-        _settle(server, task, wish, None)
+    with _dropped_on_failure(server, task, wish.name):
+        server.act(None, *_settled(server, task, wish))
         if wish.template or wish.extensions or server.version < PUBLIC_SINCE:
-            with server.at_work_in(wish.name) as inside:
-                if not check:
-                    inside.hand_over(task.role)
-                inside.create_extensions(wish.name, wish.extensions)
+            _prepare(server, task, wish, wish.name)
         if plan.dump is not None:
             server.journal.begin(f"restore {wish.dump} into database {wish.name}")
             if not check:
                 limit = None if wish.connection_limit == _pg_server.NO_LIMIT else wish.connection_limit
                 keep = (server.connection.fileno(),)
                 plan.dump.restore(task.address(wish), password, connections=limit, keep=keep)
+    server.act(None, *_marked(task, wish, creating))
+
+
+def _pull(
+    server: Server, task: Task, wish: Wish, plan: Plan, source: Source, creating: list[str], *, replace: bool
+) -> None:
+    """Build a database aside from a source, and rename it when it is masked.
+
+    :arg creating: what is still to be made after it.
+    :arg replace: whether it comes in the place of one that is there.
+    """
+    password = secrets.token_hex(16)
+    verifier = server.journal.secret = _postgres.scram_verifier(password)
+    server.create(wish.aside, task.role, None, plan.strategy)
+    with _dropped_on_failure(server, task, wish.aside):
+        server.act(
+            None,
+            compose("create role {} login password {verifier}", task.puller, verifier=verifier),
+            compose("comment on role {} is {mark}", task.puller, mark=task.puller_mark),
+            compose("grant {} to {}", task.role, task.puller),
+            compose("alter role {} set role = {role}", task.puller, role=task.role),
+            compose("revoke connect on database {} from public, {}", wish.aside, task.role),
+            compose("grant connect on database {} to {}, current_user", wish.aside, task.puller),
+            compose("alter database {} connection limit {limit}", wish.aside, limit=_pg_server.NO_LIMIT),
+        )
+        if wish.extensions or server.version < PUBLIC_SINCE:
+            _prepare(server, task, wish, wish.aside)
+        server.journal.begin(source.action(wish.name))
+        if not server.journal.check:
+            source.fill(
+                dataclasses.replace(task.address(wish), user=task.puller, database=wish.aside),
+                password,
+                major=server.version // 10000,
+                folder=_pg_pull.folder_of(t.cast("str", task.password_file)),
+                keep=(server.connection.fileno(),),
+            )
+        no_mark = compose("comment on database {} is null", wish.aside)
+        server.put_in_place(
+            wish.aside,
+            wish.name,
+            *_settled(server, task, wish),
+            compose("revoke connect on database {} from {}, current_user", wish.name, task.puller),
+            compose("drop role {}", task.puller),
+            *_marked(task, wish, [wish.aside, *creating] if replace else creating),
+            old=[no_mark] if replace else None,
+            timeout=task.timeout,
+        )
+    if replace:
+        server.drop(wish.aside, task.timeout, ", which it was until now")
+        server.act(None, compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)))
+
+
+@contextlib.contextmanager
+def _dropped_on_failure(server: Server, task: Task, name: str) -> t.Iterator[None]:
+    """What has failed, for example on a full disk, shall be in nobody's way."""
+    try:
+        yield
     except Exception:
-        if not check:  # what has failed, for example on a full disk, shall be in nobody's way
+        if not server.journal.check:
             with contextlib.suppress(_postgres.driver().Error, EnvironmentFailure):
-                server.drop(wish.name, task.timeout)
+                server.drop(name, task.timeout)
+                _drop_puller(server, task)
         raise
-    server.act(
-        None,
-        compose("comment on database {} is {mark}", wish.name, mark=task.mark()),
-        compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)),
-    )
 
 
-def _settle(server: Server, task: Task, wish: Wish, action: str | None) -> None:
-    """Give a database what none gets from its template: rights, limit, identity."""
+def _drop_puller(server: Server, task: Task) -> None:
+    if server.rows(PULLER, name=task.puller, mark=task.puller_mark):
+        server.act(f"drop role {task.puller}", compose("drop role {}", task.puller))
+
+
+def _prepare(server: Server, task: Task, wish: Wish, name: str) -> None:
+    """Give what there is in a new database to the task's role, and make the extensions."""
+    with server.at_work_in(name) as inside:
+        if not server.journal.check:
+            inside.hand_over(task.role)
+        inside.create_extensions(name, wish.extensions)
+
+
+def _settled(server: Server, task: Task, wish: Wish) -> list[Composable]:
+    """What gives a database that which none gets from its template: rights, limit, identity."""
     identity = compose("alter database {} set {}.{} = {name}", wish.name, *IDENTITY, name=wish.name)
     limit = "alter database {} allow_connections true connection limit {limit}"
-    server.act(
-        action,
+    return [
         compose("revoke connect on database {} from public", wish.name),
         compose("grant connect on database {} to {}", wish.name, task.role),
         *([identity] if server.is_superuser else []),
         compose(limit, wish.name, limit=wish.connection_limit),
-    )
+    ]
+
+
+def _marked(task: Task, wish: Wish, creating: list[str]) -> list[Composable]:
+    """What says that a database is complete."""
+    return [
+        compose("comment on database {} is {mark}", wish.name, mark=task.mark()),
+        compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)),
+    ]
 
 
 def _converge(server: Server, task: Task, wish: Wish, before: dict[str, t.Any], after: dict[str, t.Any]) -> None:
     """Give a complete database what it lacks of what is asked."""
     if any(before[key] != after[key] for key in after if key not in ("extensions", "lets_in")):
-        _settle(server, task, wish, f"set rights, limit and identity of database {wish.name}")
+        server.act(f"set rights, limit and identity of database {wish.name}", *_settled(server, task, wish))
     missing = sorted({*after["extensions"]}.difference(before["extensions"]))
     if missing:
         with server.at_work_in(wish.name) as inside:

@@ -91,12 +91,12 @@ class Dump:
         return max(1, min(MOST_JOBS, os.cpu_count() or 1, MOST_JOBS if connections is None else connections - 1))
 
 
-def run_text(path: str, target: Address, password: str, *, major: int) -> None:
+def run_text(path: str, target: Address, password: str, *, major: int, keep: t.Sequence[int] = ()) -> None:
     """Run a file of SQL in a database, up to its first error.
 
     :raises EnvironmentFailure: with its last words.
     """
-    Dump(path, client("psql", major), None).restore(target, password, connections=None, keep=())
+    Dump(path, client("psql", major), None).restore(target, password, connections=None, keep=keep)
 
 
 def _is_archive(path: str) -> bool:
@@ -105,9 +105,10 @@ def _is_archive(path: str) -> bool:
     return start.startswith(b"PGDMP") or start.endswith(b"ustar")
 
 
-def client(name: str, major: int) -> str:
+def client(name: str, major: int, server: str = "the server,") -> str:
     """The path of a client program that is not older than the server, and the nearest to it.
 
+    :arg server: how it is told.
     :raises EnvironmentFailure: there is none.
     """
     installed = [*glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), *glob.glob(f"/usr/pgsql-*/bin/{name}")]
@@ -118,7 +119,7 @@ def client(name: str, major: int) -> str:
     fitting = [version for version in versions if version >= major]
     if not fitting:
         raise EnvironmentFailure(
-            f"{name} {max(versions)} is older than the server, PostgreSQL {major}"
+            f"{name} {max(versions)} is older than {server} PostgreSQL {major}"
             if versions
             else f"{name} is not on this machine",
             hint=f"apt install postgresql-client-{major}",

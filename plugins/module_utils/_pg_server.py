@@ -66,6 +66,8 @@ order by pid
 """
 """Of people and their programs; only a superuser is told of every session what it is."""
 
+TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where datname = {name}"
+
 PLACES = """
 select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
     - coalesce(current_setting('reserved_connections', true), '0')::int
@@ -434,23 +436,60 @@ class Server:
                 compose("create extension if not exists {} cascade", name),
             )
 
-    def drop(self, name: str, timeout: float, why: str = "") -> None:
-        """Drop a database with the sessions and prepared transactions in it."""
+    def put_in_place(
+        self, built: str, name: str, *then: Composable, old: t.Sequence[Composable] | None, timeout: float
+    ) -> None:
+        """Give a database its final name.
+
+        :arg built: its name so far.
+        :arg then: what is done in the same transaction, under the final name.
+        :arg old: None where there is none of that name. The old one gets the other name, with its sessions ended, and
+            these statements mark it as one that goes.
+        """
+        rename = "alter database {} rename to {}"
+        if old is None:
+            self.act(None, compose(rename, built, name), *then)
+            return
+        self._roll_back_prepared(name)
+        swap = _postgres.fit_name(f"{name} (swap)")
+        statements = (
+            compose(TERMINATE, name=name),
+            *(compose(rename, *names) for names in ((name, swap), (built, name), (swap, built))),
+            *then,
+            *old,
+        )
+        allow = "alter database {} allow_connections {value}"
+        # Who is sent away comes back at once. Should we be killed here, the next run lets them in again.
+        self.act(f"put it in the place of database {name}", compose(allow, name, value=False))
+        until = time.monotonic() + timeout
+        while True:
+            try:
+                self.act(None, *statements)
+                return
+            except EnvironmentFailure as failure:  # somebody was just coming in
+                if not _is_in_use(failure) or time.monotonic() > until:
+                    self.act(None, compose(allow, name, value=True))
+                    raise
+
+    def _roll_back_prepared(self, name: str) -> None:
         prepared = self.rows("select gid from pg_prepared_xacts where database = %(name)s", name=name)
         if prepared:
             with self.at_work_in(name) as inside:
                 for (gid,) in prepared:
                     text = f"roll back the prepared transaction {gid} in database {name}"
                     inside.act(text, compose("rollback prepared {gid}", gid=gid))
+
+    def drop(self, name: str, timeout: float, why: str = "") -> None:
+        """Drop a database with the sessions and prepared transactions in it."""
+        self._roll_back_prepared(name)
         action = f"drop database {name}{why}"
         if self.version >= FORCE_SINCE:
             self.act(action, compose("drop database {} with (force)", name))
             return
         self.act(action, compose("alter database {} allow_connections false", name))
-        terminate = "select pg_terminate_backend(pid) from pg_stat_activity where datname = {name}"
         until = time.monotonic() + timeout
         while True:
-            self.act(None, compose(terminate, name=name))
+            self.act(None, compose(TERMINATE, name=name))
             try:
                 self.act(None, compose("drop database {}", name))
                 return

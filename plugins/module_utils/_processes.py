@@ -21,6 +21,7 @@ from ._errors import EnvironmentFailure, UserError
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "paths": {"type": "list", "elements": "path", "required": True},
     "state": {"type": "str", "choices": ["absent"], "default": "absent"},
+    "caller": {"type": "str", "choices": ["refuse", "spare"], "default": "refuse"},
     "grace": {"type": "float", "default": 2.0},
 }
 
@@ -44,10 +45,10 @@ class Process:
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """End the processes inside the folders; refused where the caller itself is in there."""
+    """End the processes inside the folders, but never the caller's own."""
     paths = [os.path.realpath(path) for path in params["paths"]]
-    spared = ancestors()
-    everybody = inside(paths)
+    everybody = _at_work(paths, spare=params["caller"] == "spare")
+    spared = ancestors(os.getpid())
     callers = [process for process in everybody if process.pid in spared]
     if callers:
         raise UserError(
@@ -59,7 +60,7 @@ def operation(params: Params, *, check: bool) -> Result:
         # A parent may start another child while it is being ended.
         for _round in range(ROUNDS):
             _end(everybody, params["grace"])
-            everybody = inside(paths)
+            everybody = _at_work(paths, spare=params["caller"] == "spare")
             stopped.update(dict.fromkeys(everybody))
             if not everybody:
                 break
@@ -97,18 +98,41 @@ def _process(pid: int, folder: str) -> Process | None:
     return Process(pid, fields[19], head.partition("(")[2], folder)
 
 
-def ancestors() -> set[int]:
-    """This process and all that it descends from."""
-    found = set()
-    pid = os.getpid()
+def ancestors(pid: int) -> list[int]:
+    """A process and all that it descends from."""
+    found: list[int] = []
     while pid > 0 and pid not in found:
-        found.add(pid)
+        found.append(pid)
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
                 pid = int(file.read().rpartition(")")[2].split()[1])
         except OSError:
             break
     return found
+
+
+def _at_work(paths: t.Sequence[str], *, spare: bool) -> list[Process]:
+    """Who is inside.
+
+    :arg spare: leave out the caller's own run: what is above it, what works beside it for the same parent, and what
+        that one prints to.
+    """
+    found = inside(paths)
+    if not spare:
+        return found
+    above, parent = ancestors(os.getpid()), os.getppid()
+    pipes = {end for end in (_opened(parent, 1), _opened(parent, 2)) if end.startswith("pipe:")}
+    return [
+        one
+        for one in found
+        if one.pid not in above and parent not in ancestors(one.pid) and _opened(one.pid, 0) not in pipes
+    ]
+
+
+def _opened(pid: int, descriptor: int) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/fd/{descriptor}")
+    return ""
 
 
 def _end(processes: t.Sequence[Process], grace: float) -> None:

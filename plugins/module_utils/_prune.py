@@ -1,7 +1,8 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is left over, and its removal: of tasks that nobody registered, and of tasks whose worktrees are gone.
+"""What is left over, and its removal: of tasks that nobody registered or whose worktrees are gone, and old golden
+databases.
 
 Private to this collection: may change without notice.
 """
@@ -10,13 +11,13 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _databases, _leases, _records, _status, _worktrees
+from . import _databases, _leases, _records, _registry, _status, _worktrees
 from ._door import Params, Result
 from ._errors import PartialFailure, WorktreesError
 from ._registry import task_of
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
-    **{key: spec for key, spec in _status.ARGUMENT_SPEC.items() if key not in ("task", "format")},
+    **{key: spec for key, spec in _status.ARGUMENT_SPEC.items() if key not in ("task", "worktree", "format")},
     "apply": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
 }
@@ -24,7 +25,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 def operation(params: Params, *, check: bool) -> Result:
     """Report what is left over; remove it where ``apply`` says so."""
-    seen = _status.operation({**params, "task": None, "format": None}, check=True)
+    seen = _status.operation({**params, "task": None, "worktree": None, "format": None}, check=True)
     left = [
         _Leftover(orphan["kind"], orphan["name"], "no task is registered for it", orphan)
         for orphan in seen["orphans"]
@@ -35,6 +36,7 @@ def operation(params: Params, *, check: bool) -> Result:
         for task in seen["tasks"]
         if _is_gone(task)
     ]
+    left += _goldens(params, seen["tasks"])
     lines = [f"{one.kind} {one.name}: {one.why}" for one in left]
     if params["apply"]:
         _remove_all(left, params, check=check)
@@ -51,6 +53,20 @@ def operation(params: Params, *, check: bool) -> Result:
         "diff": [{"before": "".join(line + "\n" for line in lines), "after": ""}] if left and params["apply"] else [],
         "report": report,
     }
+
+
+def _goldens(params: Params, tasks: t.Sequence[dict[str, t.Any]]) -> list[_Leftover]:
+    """Golden databases that newer ones have taken the place of, in the back ends of these tasks and the workspace's."""
+    plans = [plan for task in tasks if (plan := task["plan"].get("database"))]
+    plans.append({key: params[key] for key in ("backend", "docker_host", "directory")})
+    with _registry.opened(params["registry"], write=False) as registry:
+        ours = registry.id
+    found = []
+    for one in _databases.superseded(plans):
+        registry_id, workspace, key = task_of(one["owner"])
+        if (registry_id == ours or params["force"]) and params["workspace"] in (None, workspace):
+            found.append(_Leftover("golden", f"{workspace}/{one['name']}", f"{key} is built from something newer", one))
+    return found
 
 
 def _remove_all(left: t.Sequence[_Leftover], params: Params, *, check: bool) -> None:
@@ -86,6 +102,9 @@ class _Leftover:
         about = self.about
         if self.kind == "task":
             self._remove_task(params, check=check)
+        elif self.kind == "golden":
+            if not check:
+                _databases.remove_golden(about)
         elif self.kind == "worktree":
             worktree = {**about, "name": self.name, "branch": about["branch"] or "HEAD"}
             _remove_worktrees([worktree], about["owner"] or "", params, check=check)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import json
 import os
 import time
@@ -34,6 +35,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "workspace": {"type": "str", "required": True},
     "root": {"type": "path"},
     "task": {"type": "str"},
+    "worktree": {"type": "path"},
     "count": {"type": "int"},
     "all_tasks": {"type": "bool", "default": False},
     "state": {
@@ -127,6 +129,8 @@ def _names(step: Step) -> list[str]:
     params = step.params
     if params["all_tasks"]:
         return [record.identity.name for record in step.registry.records(step.workspace)]
+    if not params["task"] and params["worktree"]:
+        return [_name_at(step)]
     if not params["task"]:
         raise UserError("no task is named", hint="name one, or several with commas: -e task=fix-login")
     names = expand(params["task"], params["count"])
@@ -140,6 +144,17 @@ def _names(step: Step) -> list[str]:
                 hint="leave branch out, or set it per repository in worktrees_repos",
             )
     return names
+
+
+def _name_at(step: Step) -> str:
+    """The task that has the worktree, or is going to have it: one is called like its branch then."""
+    params = step.params
+    records = step.registry.records(step.workspace)
+    is_new = not any(record.has(params["worktree"]) for record in records)
+    if not (is_new and params["state"] == "provisioning" and params["branch"]):
+        return _registry.at(records, params["worktree"]).identity.name
+    check_task(params["branch"], params["pattern"])
+    return t.cast(str, params["branch"])
 
 
 def _admit(step: Step, name: str) -> Record:
@@ -160,7 +175,9 @@ def _admit(step: Step, name: str) -> Record:
                 f"task {name} of workspace {step.workspace} belongs to {record.root}, and this call says {root}",
                 hint="give the two workspaces different names: workspace_name",
             )
-        if params["branch"] and params["branch"] != record.identity.branch:
+        # That of a worktree which is there may have been renamed since; the names of the task stay.
+        is_asked = params["branch"] and not params["worktree"]
+        if is_asked and params["branch"] != record.identity.branch:
             raise UserError(
                 f"task {name} was provisioned for branch {record.identity.branch}, and this call says "
                 f"{params['branch']}",
@@ -184,9 +201,23 @@ def _merged(record: Record, plan: dict[str, t.Any]) -> dict[str, t.Any]:
                 f"workspace now asks for {database.get('backend')} {database.get('name')}",
                 hint=f"tear the task down first: {TEARDOWN.format(record.identity.name)}",
             )
+    _refuse_other_place(record, plan)
     worktrees = {worktree["path"]: worktree for worktree in plan.get("worktrees", [])}
     worktrees.update({worktree["path"]: worktree for worktree in record.plan.get("worktrees", [])})
     return {**record.plan, **plan, "worktrees": list(worktrees.values()), "database": database or former}
+
+
+def _refuse_other_place(record: Record, plan: dict[str, t.Any]) -> None:
+    """Refuse a worktree that another tool made beside one that the task has, and the other way round."""
+    pairs = itertools.product(record.plan.get("worktrees", []), plan.get("worktrees", []))
+    for there, worktree in pairs:
+        is_adopted = there.get("adopt") or worktree.get("adopt")
+        if is_adopted and there["name"] == worktree["name"] and there["path"] != worktree["path"]:
+            raise UserError(
+                f"task {record.identity.name} has the worktree {there['path']} of {worktree['name']}, and this call "
+                f"says {worktree['path']}",
+                hint=f"choose another task name, or tear this one down first: {TEARDOWN.format(record.identity.name)}",
+            )
 
 
 def _finish(step: Step, name: str) -> Record:

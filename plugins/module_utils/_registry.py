@@ -95,6 +95,11 @@ class Record:
         """The mark that every resource of the task carries."""
         return owner_of(self.registry, self.workspace, self.identity.name)
 
+    def has(self, worktree: str) -> bool:
+        """Whether a folder is one of its worktrees."""
+        places = (os.path.realpath(one["path"]) for one in self.plan.get("worktrees", []))
+        return os.path.realpath(worktree) in places
+
     def facts(self) -> dict[str, t.Any]:
         return {
             "owner": self.owner,
@@ -112,6 +117,21 @@ class Record:
         if self.holder is None or self.holder == me or not self.holder.is_at_work(since=self.updated):
             return None
         return str(self.holder)
+
+
+def at(records: t.Iterable[Record], worktree: str) -> Record:
+    """The record of the task that has a worktree.
+
+    :raises UserError: none has.
+    """
+    for record in records:
+        if record.has(worktree):
+            return record
+    raise UserError(
+        f"no task has the worktree {worktree}",
+        hint="see which worktrees they have: ansible-playbook parallel.worktrees.status -e @workspace.yml "
+        "-e format=json",
+    )
 
 
 def owner_of(registry: str, workspace: str, task: str) -> str:

@@ -15,7 +15,7 @@ import typing as t
 from . import _commands, _exec, _files, _git, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure
-from ._manifest import Manifest
+from ._manifest import LOGS, Manifest
 from ._placing import inside
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
@@ -40,8 +40,6 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "variables": {"type": "dict", "default": {}},
     "password_file": {"type": "path", "no_log": False},
 }
-
-LOGS = "parallel-worktrees-logs"
 
 
 def operation(params: Params, *, check: bool) -> Result:

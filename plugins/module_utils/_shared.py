@@ -11,13 +11,15 @@ Whoever comes first starts the container. It belongs to no task, so no teardown 
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 import typing as t
 
-from . import _containers, _pg_databases, _pg_server, _postgres, _secrets
+from . import _containers, _pg_databases, _pg_pull, _pg_server, _postgres, _secrets
 from ._door import Params, Result
-from ._errors import EnvironmentFailure, UserError
-from ._golden import Golden
+from ._errors import EnvironmentFailure, UserError, WorktreesError
+from ._golden import Golden, is_golden
 from ._pg_server import Journal, Server, administration, compose
 from ._registry import task_of
 from ._state import state_folder
@@ -26,8 +28,22 @@ LOOK_SECONDS = 5
 BUILD_SECONDS = 3600
 """How long a run waits for another that builds the golden database that it needs."""
 
+COMPLETE = """
+select from pg_database
+where datname = %(name)s and shobj_description(oid, 'pg_database') is not null and datconnlimit <> -2
+"""
+SEALED = "select from pg_database where datname = %(name)s and datistemplate"
+GOLDENS = """
+select d.datname, d.oid::bigint, d.datistemplate, shobj_description(r.oid, 'pg_authid')
+from pg_database d join pg_roles r on r.oid = d.datdba
+where d.datname ~ '^golden_' and r.rolname = d.datname
+    and starts_with(shobj_description(r.oid, 'pg_authid'), '{"owner": ')
+"""
+"""Each is a role's of the same name; the later one was made the higher is its number."""
+LEAVE = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %(name)s"
+
 SAME = (
-    *("owner", "state", "timeout", "password_file", "databases"),
+    *("owner", "state", "timeout", "password_file", "databases", "pull_again"),
     *("admin_user", "maintenance_database", "protected"),
 )
 """What ``pg_database`` takes under the same name."""
@@ -59,19 +75,29 @@ def operation(params: Params, *, check: bool) -> Result:
         "admin_password_file": server.admin_password_file,
     }
     if params["state"] == "absent" and not server.is_there():
-        return {"changed": False, "actions": [], "diff": []}
-    started = server.start(wait=params["wait"] or params["state"] == "absent", check=check)
-    if check and started["actions"]:
+        return _forgotten(params["password_file"], check=check)
+    # What is absent, or only looked at, has to be asked of the server.
+    wait = params["wait"] or params["state"] == "absent" or check
+    started = server.start(wait=wait, check=check)
+    if check and not server.answers():
         return _merged(started, _planned(asked))
-    if not (params["wait"] or check):
+    if not wait:
         _secrets.ensure(params["password_file"])  # env files have it before the databases do
-        return _merged(started, {"changed": False, "actions": [], "diff": [], **_facts(asked)})
+        return _merged(started, {**_nothing(), **_facts(asked)})
     if params["state"] == "present":
-        for wish in asked["databases"]:
-            if wish["golden"]:
-                started = _merged(started, _build(wish, asked, check=check))
+        built = [_build(wish, asked, check=check) for wish in asked["databases"] if wish["golden"]]
+        started = functools.reduce(_merged, built, started)
         asked["databases"] = [_copied(wish, check=check) for wish in asked["databases"]]
     return _merged(started, _pg_databases.operation(asked, check=check))
+
+
+def _forgotten(path: str, *, check: bool) -> Result:
+    """What is left to remove of a task whose server is gone, data and all: its password."""
+    if not os.path.lexists(path):
+        return _nothing()
+    if not check:
+        os.unlink(path)
+    return {"changed": True, "actions": [f"remove {path}"], "diff": [{"before": f"{path}\n", "after": ""}]}
 
 
 def _copied(wish: dict[str, t.Any], *, check: bool) -> dict[str, t.Any]:
@@ -81,53 +107,63 @@ def _copied(wish: dict[str, t.Any], *, check: bool) -> dict[str, t.Any]:
     return {**wish, "template": wish["golden"].name}
 
 
-COMPLETE = """
-select from pg_database where datname = %(name)s and shobj_description(oid, 'pg_database') is not null
-"""
-
-
 def _build(wish: dict[str, t.Any], asked: Params, *, check: bool) -> Result:
-    """See that a golden database is there: a template that takes no connections, built by a role of its own.
+    """See that there is what a database is to be copied from: a template that takes no connections.
 
     Whoever builds it is alone at it; others wait. What a killed run left of it is no template, and is made anew.
     """
-    journal, golden = Journal(check=check), wish["golden"]
-    nothing = {"changed": False, "actions": [], "diff": []}
+    golden = wish["golden"]
+    journal = Journal(check=check)
     with administration(asked, journal) as server:
         if server.rows(COMPLETE, name=_postgres.fit_name(wish["name"])):
-            return nothing  # what it was copied from matters no more
+            return _nothing()  # what it was copied from matters no more
         if not check:
             server.lock(golden.name, BUILD_SECONDS)
-        sealed = server.rows("select from pg_database where datname = %(name)s and datistemplate", name=golden.name)
-        if not sealed:
-            journal.begin(f"build golden database {golden.name}")
-            if not check:
-                _build_alone(golden, asked, server)
-    return {**nothing, "changed": not sealed, "actions": journal.actions}
+        if server.rows(SEALED, name=golden.name):
+            return _nothing()
+        journal.begin(f"build golden database {golden.name}")
+        if not check:
+            _build_alone(golden, asked, server)
+    return {**_nothing(), "changed": True, "actions": journal.actions}
 
 
 def _build_alone(golden: Golden, asked: Params, server: Server) -> None:
+    """Have a role of its own make and fill it, and let nobody in from then on."""
     password_file = os.path.join(state_folder(), "golden", golden.name)
     given = {
         **asked,
-        "owner": f"golden@{task_of(asked['owner'])[0]}",
+        "owner": golden.owner,
         "role": golden.name,
         "password_file": password_file,
-        "databases": [{**asked["databases"][0], "name": golden.name, "extensions": list(golden.extensions)}],
+        "databases": [{**_plainly(golden.name), "extensions": list(golden.extensions)}],
     }
-    given["databases"][0] |= {"template": None, "dump": None, "connection_limit": None, "strategy": "auto"}
     _pg_databases.operation({**given, "state": "absent"}, check=False)
-    _pg_databases.operation(given, check=False)
-    address = _postgres.Address(asked["host"], asked["port"], golden.name, golden.name)
-    golden.fill(address, _secrets.read(password_file), major=server.version // 10000)
-    with server.within(golden.name) as inside:
-        inside.act(None, compose("analyze"))
-    server.act(
-        None,
-        compose("alter database {} is_template true allow_connections false", golden.name),
-        compose("alter role {} nologin password null", golden.name),
-    )
+    try:
+        _pg_databases.operation(given, check=False)
+        address = _postgres.Address(asked["host"], asked["port"], golden.name, golden.name)
+        golden.fill(address, _secrets.read(password_file), major=server.version // 10000)
+        with server.within(golden.name) as inside:
+            inside.act(None, compose("analyze"))
+        server.act(
+            None,
+            compose("alter database {} is_template true allow_connections false", golden.name),
+            compose("alter role {} nologin password null", golden.name),
+        )
+        server.rows(LEAVE, name=golden.name)  # what a command left running would keep it from being copied
+    except Exception:
+        with contextlib.suppress(WorktreesError):
+            _pg_databases.operation({**given, "state": "absent"}, check=False)
+        raise
     os.unlink(password_file)
+
+
+def _plainly(name: str) -> dict[str, t.Any]:
+    """A database of which nothing but its name is asked."""
+    return _filled(_pg_databases.ARGUMENT_SPEC["databases"]["options"], {"name": name})
+
+
+def _filled(spec: dict[str, t.Any], given: dict[str, t.Any]) -> Params:
+    return {**{key: about.get("default") for key, about in spec.items()}, **given}
 
 
 def _facts(asked: Params) -> dict[str, t.Any]:
@@ -145,8 +181,18 @@ def _planned(asked: Params) -> Result:
     """What is going to be done in a server that is not there yet, as far as can be told."""
     if asked["state"] == "absent":
         return {"changed": True, "actions": [f"drop database {one['name']}" for one in asked["databases"]], "diff": []}
-    actions = [f"create role {asked['role']}", *(f"create database {one['name']}" for one in asked["databases"])]
-    return {"changed": True, "actions": actions, "diff": [], **_facts(asked)}
+    goldens = [f"build golden database {one['golden'].name}" for one in asked["databases"] if one["golden"]]
+    made = _pg_pull.planned(asked["databases"])
+    return {
+        "changed": True,
+        "actions": [*goldens, f"create role {asked['role']}", *made],
+        "diff": [],
+        **_facts(asked),
+    }
+
+
+def _nothing() -> Result:
+    return {"changed": False, "actions": [], "diff": []}
 
 
 def _merged(first: Result, second: Result) -> Result:
@@ -168,6 +214,8 @@ def found(plans: t.Iterable[dict[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
     for plan in servers.values():
         with contextlib.suppress(EnvironmentFailure, UserError):
             for one in _pg_databases.marked(_as_admin(plan)):
+                if is_golden(one["owner"]):
+                    continue
                 about = {**one, "name": one["role"], "user": one["role"], "running": True}
                 about["databases"] = [{"name": name} for name in one["databases"]]
                 about |= {key: plan[key] for key in ("address", "port", "shared")}
@@ -175,8 +223,37 @@ def found(plans: t.Iterable[dict[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
     return there
 
 
+def goldens(plans: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """The golden databases in the servers that these plans name, as ``_golden.superseded`` wants them."""
+    there: list[dict[str, t.Any]] = []
+    for plan in {_place(plan): plan for plan in plans}.values():
+        place = {key: plan[key] for key in ("address", "port", "shared")}
+        with contextlib.suppress(EnvironmentFailure, UserError):
+            with administration(_as_admin(plan), Journal(check=True)) as server:
+                rows = server.rows(GOLDENS)
+            for name, number, complete, mark in rows:
+                about = {"name": name, "owner": json.loads(mark)["owner"], "built": number, "complete": complete}
+                there.append({**place, **about, "place": _place(plan), "in_use": False})
+    return there
+
+
+def remove_golden(about: dict[str, t.Any]) -> None:
+    """Remove what nobody copies any more.
+
+    :arg about: as ``goldens`` tells it.
+    :raises EnvironmentFailure: somebody is at work on it.
+    """
+    name = about["name"]
+    own = {"owner": about["owner"], "role": name, "state": "absent", "databases": [_plainly(name)]}
+    asked = _filled(_pg_databases.ARGUMENT_SPEC, {**_as_admin(about), **own})
+    with administration(asked, Journal(check=False)) as server:
+        server.lock(name, LOOK_SECONDS)
+        server.act(f"remove golden database {name}", compose("alter database {} is_template false", name))
+        _pg_databases.operation(asked, check=False)
+
+
 def key_of(plan: dict[str, t.Any]) -> str:
-    return f"shared {_place(plan)} {plan['user']}"
+    return f"shared {_place(plan)} {_postgres.fit_name(plan['user'])}"
 
 
 def _place(plan: dict[str, t.Any]) -> str:
@@ -206,8 +283,9 @@ class _Server:
             for key in ("image", "volume"):
                 if params["state"] == "present" and not self.container[key]:
                     raise UserError(f"the server's container {self.container['name']} needs {key}")
-            if not self.admin_password_file:
-                self.admin_password_file = os.path.join(state_folder(), "servers", self.container["name"])
+            self.admin_password_file = self.admin_password_file or os.path.join(
+                state_folder(), "servers", self.container["name"]
+            )
 
     def is_there(self) -> bool:
         container = self.container
@@ -215,23 +293,36 @@ class _Server:
             container["name"], container["volume"], container["docker_host"]
         )
 
+    def answers(self) -> bool:
+        """Whether it can be asked; of one that is not ours to start, that is for the question itself to find out."""
+        if self.container is None:
+            return True
+        params = self.params
+        address = _postgres.Address(params["address"], self.port, params["admin_user"], params["maintenance_database"])
+        try:
+            password = _secrets.read(t.cast("str", self.admin_password_file))
+        except FileNotFoundError:
+            return False
+        return _postgres.answers(address, password, identity=self.container["name"])
+
     def start(self, *, wait: bool, check: bool) -> Result:
         """See that the server runs. One that the workspace does not declare is not ours to start."""
         if self.container is None:
-            return {"changed": False, "actions": [], "diff": []}
-        defaults = {key: about.get("default") for key, about in _containers.ARGUMENT_SPEC.items()}
+            return _nothing()
         return _containers.operation(
-            {
-                **defaults,
-                **self.container,
-                **{key: self.params[key] for key in ("address", "timeout", "settings")},
-                # Of whichever task comes first, so of none.
-                "owner": f"server@{task_of(self.params['owner'])[0]}",
-                "port": self.port,
-                "user": self.params["admin_user"],
-                "database": self.params["maintenance_database"],
-                "password_file": self.admin_password_file,
-                "wait": wait,
-            },
+            _filled(
+                _containers.ARGUMENT_SPEC,
+                {
+                    **self.container,
+                    **{key: self.params[key] for key in ("address", "timeout", "settings")},
+                    # Of whichever task comes first, so of none.
+                    "owner": f"server@{task_of(self.params['owner'])[0]}",
+                    "port": self.port,
+                    "user": self.params["admin_user"],
+                    "database": self.params["maintenance_database"],
+                    "password_file": self.admin_password_file,
+                    "wait": wait,
+                },
+            ),
             check=check,
         )

@@ -28,6 +28,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "registry": {"type": "path"},
     "workspace": {"type": "str"},
     "task": {"type": "str"},
+    "worktree": {"type": "path"},
     "repos": {
         "type": "list",
         "elements": "dict",
@@ -54,7 +55,9 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
         known = {record.owner for record in registry.records()}
         ours = registry.id
         leases = _leases.all_leases(registry)
-    wanted = expand(params["task"]) if params["task"] else None
+    wanted = None if params["task"] is None else expand(params["task"])
+    if wanted is None and params["worktree"]:
+        wanted = [_registry.at(every, params["worktree"]).identity.name]
     records = [record for record in every if wanted is None or record.identity.name in wanted]
     missing = [name for name in wanted or [] if name not in {record.identity.name for record in records}]
     if missing:
@@ -66,7 +69,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
     databases = _databases(every, params)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
-    orphans = [] if params["task"] else _orphans(params, every, leases, known, databases, ours)
+    orphans = [] if wanted else _orphans(params, every, leases, known, databases, ours)
     if params["format"] == "json":
         told = [{key: value for key, value in task.items() if key != "plan"} for task in tasks]
         report = json.dumps({"tasks": told, "orphans": orphans}, indent=2, sort_keys=True)
@@ -154,7 +157,8 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
         about["state"] = "dirty" if work.files or work.under_way else "clean"
         about["ahead"] = len(repository.unique_commits([listed.head or "HEAD"], but=listed.branch))
         if listed.branch and listed.branch != planned["branch"]:
-            about["drift"].append(f"worktree of {planned['name']} is on branch {listed.branch}")
+            branches = f"branch {listed.branch}, not {planned['branch']}"
+            about["drift"].append(f"worktree of {planned['name']} is on {branches}")
     except WorktreesError as error:
         about["state"] = "unknown"
         about["drift"].append(error.message)

@@ -56,8 +56,8 @@ def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
     removed = facts.get("removed") or {}
     rows = [("saved", f"{one['name']}: {one['ref']}\n{one['restore']}") for one in removed.get("saved") or []]
     rows += [("pushed", f"{one['name']}: {one['branch']} to {one['remote']}") for one in removed.get("pushed") or []]
-    if removed and not any(action.startswith("delete branch") for action in removed.get("actions") or []):
-        rows.append(("branch", f"{facts['branch']} stays"))
+    rows += [("worktree", f"{path} stays") for path in removed.get("left") or []]
+    rows += [("branch", f"{branch} stays") for branch in removed.get("branches") or []]
     return f"{facts['name']}: {'would be ' if check else ''}given back\n" + _aligned(rows)
 
 

@@ -27,11 +27,12 @@ KEYS = {
 }
 
 VIEWS: dict[str, tuple[str, ...]] = {
-    "git_worktree": ("name", "repo", "path", "branch", "base", "submodules", "existing_branch"),
+    "git_worktree": ("name", "repo", "path", "branch", "base", "submodules", "existing_branch", "adopt"),
     "worktree_files": ("name", "path", "source", "links", "copies"),
     "env_file": ("name", "path", "source"),
     "worktree_setup": ("name", "path", "setup"),
     "task_info": ("name", "repo"),
+    "git_worktree_info": ("name", "repo"),
 }
 """What each module takes of a repository; ``path`` of git_worktree may be relative, of the others it is absolute."""
 
@@ -45,6 +46,7 @@ def worktree_set(
     folder: str,
     branch: str,
     selection: str | None = None,
+    planned: t.Sequence[t.Mapping[str, t.Any]] = (),
 ) -> list[Repo]:
     """The selected repositories with every default filled in.
 
@@ -53,6 +55,7 @@ def worktree_set(
     :arg folder: where a worktree goes within its repository, unless the repository says.
     :arg branch: the branch of the task, unless the repository says.
     :arg selection: names with commas, or ``all``.
+    :arg planned: what the task has or is to have; where another tool made some of it, it has just these.
     :raises UserError: an entry or a name of the selection is wrong.
     """
     complete = [_complete(entry, root, folder, branch) for entry in repos]
@@ -65,6 +68,9 @@ def worktree_set(
         )
     if not complete:
         raise UserError("worktrees_repos is empty", hint="list the repositories of the workspace: - name: backend")
+    there = {one["name"]: one for one in planned if one.get("adopt")}
+    if there:
+        return [_adopted(repo, there[repo["name"]]) for repo in complete if repo["name"] in there]
     if not selection or selection == "all":
         return complete
     wanted = [name.strip() for name in selection.split(",") if name.strip()]
@@ -108,10 +114,17 @@ def _complete(entry: t.Any, root: str, folder: str, branch: str) -> Repo:
         "base": entry.get("base"),
         "submodules": list(entry.get("submodules") or []),
         "existing_branch": entry.get("existing_branch") or "use",
+        "adopt": False,
         "links": [_named(item, "path") for item in entry.get("links") or []],
         "copies": [_named(item, "path") for item in entry.get("copies") or []],
         "setup": [_named(item, "command") for item in entry.get("setup") or []],
     }
+
+
+def _adopted(repo: Repo, worktree: t.Mapping[str, t.Any]) -> Repo:
+    """A repository whose worktree is there; its submodules are the business of whoever made it."""
+    place = {"path": worktree["path"], "place": worktree["path"], "branch": worktree["branch"]}
+    return {**repo, **place, "submodules": [], "adopt": True}
 
 
 def _named(item: t.Any, key: str) -> dict[str, t.Any]:

@@ -22,7 +22,7 @@ from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, TRASH, Listed, Repository
 from ._identity import check_branch
-from ._manifest import Manifest
+from ._manifest import LOGS, Manifest
 from ._registry import task_of
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
@@ -38,6 +38,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
             "base": {"type": "str"},
             "submodules": {"type": "list", "elements": "str", "default": []},
             "existing_branch": {"type": "str", "choices": ["use", "refuse"], "default": "use"},
+            "adopt": {"type": "bool", "default": False},
         },
     },
     "owner": {"type": "str", "required": True},
@@ -62,6 +63,7 @@ class Member:
     :ivar path: absolute.
     :ivar branch: the one asked for, or the one that is checked out where the worktree stands.
     :ivar inside: the member whose worktree this submodule lies in.
+    :ivar adopt: another tool made it, and keeps it.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Member:
     base: str | None = None
     existing_branch: str = "use"
     inside: Member | None = None
+    adopt: bool = False
     submodules: list[Member] = dataclasses.field(default_factory=list)
 
     @property
@@ -83,14 +86,16 @@ class Member:
         return os.path.relpath(self.path, self.inside.path) if self.inside else ""
 
     @property
-    def owner(self) -> str | None:
-        """Who the mark in the worktree's git directory says it is for; it is there even where the folder is gone."""
+    def manifest(self) -> Manifest | None:
+        """The mark in the worktree's git directory, which is there even where the folder is gone."""
         admin = self.repository.admin_of(self.path)
-        return Manifest.in_admin(self.path, admin).owner if admin else None
+        return Manifest.in_admin(self.path, admin) if admin else None
 
     @property
     def exclusion(self) -> str | None:
-        """What keeps the worktree's folder out of the repository that it lies in."""
+        """What keeps a worktree's folder of ours out of the repository that it lies in."""
+        if self.adopt:
+            return None
         inside = os.path.relpath(os.path.realpath(self.path), os.path.realpath(self.repository.path))
         return None if self.inside or inside.split("/", maxsplit=1)[0] == ".." else _exclude.pattern_of(inside) + "/"
 
@@ -151,7 +156,15 @@ def _member(given: Params, repository: Repository, repositories: dict[str, Repos
     path = _place(given)
     if not absent:
         _refuse_escape(repository, path)
-    member = Member(given["name"], repository, path, given["branch"], given["base"], given["existing_branch"])
+    member = Member(
+        given["name"],
+        repository,
+        path,
+        given["branch"],
+        given["base"],
+        given["existing_branch"],
+        adopt=given["adopt"],
+    )
     for submodule in given["submodules"]:
         try:
             member.submodules.append(_submodule(member, submodule, repositories))
@@ -271,7 +284,8 @@ def _diff(before: t.Iterable[Member], after: t.Iterable[Member]) -> list[dict[st
 class Finding:
     """What stands where a member is wanted, and what it will begin with.
 
-    :ivar state: ``ready``, ``half`` (a killed run began it), ``gone`` (git knows it, the folder is away) or ``none``.
+    :ivar state: ``ready``, ``half`` (a killed run began it), ``gone`` (git knows it, the folder is away), ``none``, or
+        ``adopt`` (another tool made it, and it is to be marked).
     :ivar standing: as git lists it.
     :ivar start: its commit; None where only a fetch would tell, in check mode.
     :ivar is_new: its branch is to be made.
@@ -319,7 +333,10 @@ def _make_set(params: Params, *, check: bool) -> Result:
         "worktrees": facts,
         # What a later removal needs to know, in the terms of this module's parameters: nothing that changes with work.
         "plan": [{key: value for key, value in one.items() if key != "commit"} for one in facts],
-        "actions": [f"make worktree {one.member.path} on branch {one.member.branch}" for one in to_make],
+        "actions": [
+            f"{'adopt' if one.state == 'adopt' else 'make'} worktree {one.member.path} on branch {one.member.branch}"
+            for one in to_make
+        ],
         "saved": saved,
         "diff": _diff([one.member for one in findings if one.state == "ready"], [one.member for one in findings]),
     }
@@ -334,6 +351,7 @@ def _facts(finding: Finding) -> dict[str, t.Any]:
         "branch": member.branch,
         "commit": finding.start,
         "submodules": [submodule.within for submodule in member.submodules],
+        "adopt": member.adopt,
     }
 
 
@@ -352,8 +370,17 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
     :arg inside: what was found of the member that a submodule lies in.
     """
     standing = view.standing(member.path)
-    found = member.owner if standing else None
+    mark = member.manifest if standing else None
+    found = mark.owner if mark else None
+    if member.adopt and (standing is None or standing.gone or standing.lock == MAKING):
+        raise UserError(
+            f"repository {member.name}: {member.path} is no worktree that could be adopted",
+            hint=f"see what there is: git -C {member.repository.path} worktree list",
+        )
     if standing and standing.lock != MAKING and not standing.gone:
+        if member.adopt and found is None:
+            member.branch = standing.branch or member.branch
+            return Finding(member, "adopt", standing, standing.head, is_new=False)
         if found != owner:
             whose = f"belongs to {found}" if found else "was not made by this collection"
             raise UserError(
@@ -361,6 +388,7 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
                 hint=f"remove it: git -C {member.repository.path} worktree remove {member.path}",
             )
         member.branch = standing.branch or member.branch
+        member.adopt = bool(mark and mark.adopted)
         return Finding(member, "ready", standing, standing.head, is_new=False)
     if standing and standing.gone and standing.lock not in (None, MAKING):
         raise _is_locked(member, standing.lock)
@@ -457,6 +485,9 @@ def _make_all(findings: t.Sequence[Finding], owner: str) -> list[dict[str, str]]
 
 def _make(finding: Finding, owner: str) -> list[dict[str, str]]:
     member, repository = finding.member, finding.member.repository
+    if finding.state == "adopt":
+        _mark(member, owner)
+        return []
     if member.inside and finding.is_new:
         _provide(member, str(finding.start))
     if member.exclusion:
@@ -467,12 +498,16 @@ def _make(finding: Finding, owner: str) -> list[dict[str, str]]:
     if finding.state != "half":
         _register(member, str(finding.start))
     _check_out(finding)
-    admin = repository.admin_in(member.path)
-    manifest = Manifest.in_admin(member.path, admin)
-    manifest.owner = owner
-    manifest.save()
-    os.unlink(os.path.join(admin, "locked"))
+    _mark(member, owner)
+    os.unlink(os.path.join(repository.admin_in(member.path), "locked"))
     return saved
+
+
+def _mark(member: Member, owner: str) -> None:
+    """Write into the worktree's git directory whose it is."""
+    manifest = Manifest.in_admin(member.path, member.repository.admin_in(member.path))
+    manifest.owner, manifest.adopted = owner, member.adopt
+    manifest.save()
 
 
 def _save_found(finding: Finding, owner: str) -> list[dict[str, str]]:
@@ -605,6 +640,8 @@ def _remove_set(params: Params, *, check: bool) -> Result:
             "actions": _planned(looks, params),
             "saved": [],
             "pushed": [],
+            "left": [look.member.path for look in looks if look.member.adopt],
+            "branches": list(dict.fromkeys(look.member.branch for look in looks if not _goes(look, params))),
             "diff": _diff([look.member for look in looks], []),
         }
         if check:
@@ -662,17 +699,23 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
     if standing is None:
         return _look_at_leftover(member, params)
     half_made = standing.lock == MAKING
-    if not half_made and member.owner != params["owner"]:
-        whose = f"belongs to {member.owner}, not to {params['owner']}"
-        whose = whose if member.owner else "was not made by this collection"
+    mark = member.manifest
+    owner = mark.owner if mark else None
+    if member.adopt and owner is None:
+        return None  # given back before
+    if not half_made and owner != params["owner"]:
+        whose = f"belongs to {owner}, not to {params['owner']}" if owner else "was not made by this collection"
         raise UserError(
             f"repository {member.name}: the worktree {member.path} {whose}",
             hint=f"git -C {member.repository.path} worktree remove {member.path}, if nobody needs it",
         )
-    if standing.lock is not None and not half_made and not params["force"]:
-        raise _is_locked(member, standing.lock)
     member.branch = standing.branch or member.branch
     look = Look(member, _work.Work(), standing, standing.head if standing.branch else view.branches.get(member.branch))
+    member.adopt = bool(mark and mark.adopted)
+    if member.adopt:
+        return look  # it stays, with all that is in it
+    if standing.lock is not None and not half_made and not params["force"]:
+        raise _is_locked(member, standing.lock)
     branch_to_delete = member.branch if params["delete_branch"] else None
     elsewhere = look.tip if pushed is None else pushed.get(member.path)
     held = [elsewhere] if elsewhere and params["push"] and _can_be_pushed(look) else []
@@ -695,7 +738,7 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
 
 def _look_at_leftover(member: Member, params: Params) -> Look | None:
     """Look at a folder that lies where a worktree would."""
-    if member.inside or not os.path.lexists(member.path):
+    if member.inside or member.adopt or not os.path.lexists(member.path):
         return None
     _refuse_escape(member.repository, member.path)
     if not os.path.isdir(member.path):
@@ -747,12 +790,20 @@ def _planned(looks: t.Sequence[Look], params: Params) -> list[str]:
     actions = [f"push {look.member.branch} of {look.member.name} to {params['remote']}" for look in to_push]
     for look in looks:
         member = look.member
+        if member.adopt:
+            actions.append(f"leave worktree {member.path} to the tool that made it")
+            continue
         if look.work:
             actions.append(f"save the work in {member.path} under {_work.SAVED}/{_task(params['owner'])}")
         actions.append(f"remove worktree {member.path}")
-        if params["delete_branch"] and look.tip:
+        if _goes(look, params):
             actions.append(f"delete branch {member.branch} of {member.name}")
     return actions
+
+
+def _goes(look: Look, params: Params) -> bool:
+    """Whether the branch is deleted too."""
+    return bool(params["delete_branch"] and look.tip and not look.member.adopt)
 
 
 def _push_order(looks: t.Sequence[Look]) -> list[Look]:
@@ -782,15 +833,39 @@ def _remove(looks: t.Sequence[Look], params: Params) -> list[dict[str, str]]:
     saved = [one for look in looks for one in _save_look(look, params)]
     for look in looks:
         member = look.member
+        if member.adopt:
+            _leave(member)
+            continue
         if os.path.lexists(member.path):
             member.repository.throw_away(member.path)
         if look.standing:
             if look.standing.gone or look.standing.lock == MAKING:
                 _break_locks(member)
-            if params["delete_branch"] and look.tip:
+            if look.tip and _goes(look, params):
                 _delete_branch(member, look.tip)
             _forget(member)
     return saved
+
+
+def _leave(member: Member) -> None:
+    """Take what we wrote out of a worktree that another tool made, and our mark last."""
+    manifest = member.manifest
+    if manifest is None:
+        return
+    repository = member.repository
+    for path in manifest.written if os.path.lexists(member.path) else ():
+        place = os.path.join(member.path, path)
+        if not manifest.is_ours(place):
+            continue  # somebody's work by now
+        if repository.git("ls-files", "--error-unmatch", "--", path, worktree=member.path).ok:
+            doing = f"giving back {place}"
+            repository.must("checkout-index", "--force", "--", path, doing=doing, worktree=member.path)
+            continue
+        repository.throw_away(place)
+        with contextlib.suppress(OSError):
+            os.removedirs(os.path.dirname(place))
+    shutil.rmtree(os.path.join(str(repository.admin_of(member.path)), LOGS), ignore_errors=True)
+    manifest.forget()
 
 
 def _save_look(look: Look, params: Params) -> list[dict[str, str]]:
@@ -836,7 +911,7 @@ def _tidy(tops: t.Iterable[Member]) -> None:
         if not os.path.isdir(common):
             continue
         trash.setdefault(common, _trash_in(os.path.join(common, TRASH), ""))
-        if not member.inside and not os.path.lexists(member.path):
+        if not (member.inside or member.adopt or os.path.lexists(member.path)):
             parent = os.path.dirname(member.path)
             trash[common] += _trash_in(parent, f".{TRASH}-")
             with contextlib.suppress(OSError):

@@ -84,6 +84,13 @@ options:
           - use
           - refuse
         default: use
+      adopt:
+        description:
+          - The worktree is there, made by another tool, which keeps it. It is marked, and refused if it is not there.
+          - With O(state=absent), what this collection wrote into it is removed, but for what somebody edited, and so is
+            the mark. The worktree and its branch stay. The mark says so, too, where this is not given.
+        type: bool
+        default: false
   owner:
     description:
       - To whom the worktrees belong, as in V(shop/fix-login), the workspace and the task.
@@ -235,6 +242,10 @@ worktrees:
       type: list
       elements: str
       sample: []
+    adopt:
+      description: Whether another tool made it, which keeps it.
+      type: bool
+      sample: false
 saved:
   description:
     - The work that was saved before a worktree was removed, or before one that a killed run had begun was completed.
@@ -273,6 +284,19 @@ pushed:
       description: Where to.
       type: str
       sample: origin
+left:
+  description: The worktrees that stay, since another tool made them.
+  returned: success and O(state=absent)
+  type: list
+  elements: str
+  sample: []
+branches:
+  description: The branches that stay.
+  returned: success and O(state=absent)
+  type: list
+  elements: str
+  sample:
+    - fix-login
 files:
   description: The files that would be lost, by name of the repository.
   returned: when a removal is refused because work would be lost

@@ -12,8 +12,8 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Makes one or several databases, empty, as copies of a template, or from a dump, and the role that owns them. Nobody
-    but this role and superusers can connect to them.
+  - Makes one or several databases, empty, as copies of a template, from a dump, or pulled from another server, and the
+    role that owns them. Nobody but this role and superusers can connect to them.
   - Comments on the role and on each database say whose they are. What another owner, or no task at all, has made is
     neither used nor dropped.
   - Everything is looked at before anything is made. A database that a killed run left half made is dropped and made
@@ -83,6 +83,70 @@ options:
           - wal_log
           - file_copy
         default: auto
+      pull:
+        description:
+          - The database of another server, such as production's, that it begins with. C(pg_dump) reads it over several
+            connections, and the copy is restored as a O(databases[].dump) is.
+          - It is built under another name, with a role that lives as long as the pull, and gets its own name when
+            O(databases[].pull.mask) has run. Until then O(role) cannot connect to it. A pull that breaks leaves what
+            was there.
+          - A database that is complete is never pulled again, unless O(pull_again) says so. So local data stay.
+          - The source, the version of C(pg_dump), the extensions and the tables are looked at before anything is made,
+            in check mode, too. The source's PostgreSQL may not be newer than the server.
+          - Host and database of the source are told, the rest of its URL is not, and is in no argument or log.
+          - It goes with neither O(databases[].template) nor O(databases[].dump).
+        type: dict
+        suboptions:
+          url_variable:
+            description:
+              - The environment variable that has the URL.
+              - Exactly one of O(databases[].pull.url_variable), O(databases[].pull.url_file) and
+                O(databases[].pull.url_command) is needed. It is a C(postgresql://) URL, or a connection string, as
+                C(psql) takes it.
+            type: str
+          url_file:
+            description:
+              - The file that has the URL.
+            type: path
+          url_command:
+            description:
+              - A line for the shell that prints the URL. It runs in check mode, too.
+            type: str
+          tables:
+            description:
+              - Only these tables, as patterns of C(pg_dump --table). Each has to match something.
+              - Schemas are made for them. Nothing else that they need comes with them, such as types and extensions.
+            type: list
+            elements: str
+            default: []
+          exclude_tables:
+            description:
+              - All but these tables, as patterns of C(pg_dump --exclude-table).
+            type: list
+            elements: str
+            default: []
+          exclude_data:
+            description:
+              - Tables that stay empty, as patterns of C(pg_dump --exclude-table-data).
+            type: list
+            elements: str
+            default: []
+          mask:
+            description:
+              - A file of SQL text that C(psql) runs in one transaction before anybody can connect, to make personal
+                data unreadable.
+            type: path
+          jobs:
+            description:
+              - How many connections to the source read at once, besides one that leads them.
+            type: int
+            default: 4
+  pull_again:
+    description:
+      - Whether to pull anew each database that has O(databases[].pull), in the place of what is there. What is there
+        goes, with its sessions, when the new one is complete.
+    type: bool
+    default: false
   owner:
     description:
       - To whom the databases belong, kept in their comments.
@@ -180,6 +244,19 @@ EXAMPLES = r"""
     role: carlo_oauth_v2_1f3a5c
     password_file: /srv/passwords/oauth-v2
     host: /var/run/postgresql
+
+- name: From production, without what is large or personal
+  parallel.worktrees.pg_database:
+    databases:
+      - name: carlo_oauth_v2_1f3a5c
+        pull:
+          url_command: pass show carlo/production-url
+          exclude_data: [audit_log, "events_*"]
+          mask: /srv/carlo/db/mask.sql
+    owner: carlo/oauth-v2
+    role: carlo_oauth_v2_1f3a5c
+    password_file: /srv/passwords/oauth-v2
+    admin_password_file: /srv/passwords/postgres
 
 - name: Take them back
   parallel.worktrees.pg_database:

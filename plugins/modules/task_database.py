@@ -181,6 +181,56 @@ options:
           - wal_log
           - file_copy
         default: auto
+      pull:
+        description:
+          - As in O(parallel.worktrees.pg_database#module:databases[].pull).
+          - It does not go with O(databases[].golden).
+        type: dict
+        suboptions:
+          url_variable:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.url_variable).
+            type: str
+          url_file:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.url_file).
+            type: path
+          url_command:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.url_command).
+            type: str
+          tables:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.tables).
+            type: list
+            elements: str
+            default: []
+          exclude_tables:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.exclude_tables).
+            type: list
+            elements: str
+            default: []
+          exclude_data:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.exclude_data).
+            type: list
+            elements: str
+            default: []
+          mask:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.mask).
+            type: path
+          jobs:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.jobs).
+            type: int
+            default: 4
+  pull_again:
+    description:
+      - As in O(parallel.worktrees.pg_database#module:pull_again).
+    type: bool
+    default: false
   password_file:
     description:
       - The file that keeps the password of O(user), of mode 0600.

@@ -40,6 +40,10 @@ options:
       - Name of a task, or several names with commas. It defaults to all.
       - A task that has no record is refused. Orphans are not looked for where it is given.
     type: str
+  worktree:
+    description:
+      - Tell of the task that has this worktree, where no O(task) is named.
+    type: path
   repos:
     description:
       - The repositories to look for left worktrees in. One that is no repository is passed over.

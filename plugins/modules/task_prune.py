@@ -13,7 +13,8 @@ author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
   - Finds worktrees, databases and leases that carry a mark of this registry's ownership and whose task has no record,
-    and tasks that are ready though all of their worktrees are gone. With O(apply=true), it removes them.
+    tasks that are ready though all of their worktrees are gone, and golden databases in whose place there are newer
+    ones. With O(apply=true), it removes them.
   - If the removal of one fails, the others are removed all the same.
   - A worktree with work in it stays, unless O(force=true).
 extends_documentation_fragment:
@@ -140,7 +141,9 @@ leftovers:
   elements: dict
   contains:
     kind:
-      description: One of V(worktree), V(container), V(embedded), V(lease) and V(task).
+      description:
+        - One of V(worktree), V(container), V(embedded), V(shared), V(lease), V(task) and V(golden), a golden database
+          in whose place there is a newer one.
       type: str
       sample: embedded
     name:

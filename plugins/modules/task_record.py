@@ -48,10 +48,16 @@ options:
   task:
     description:
       - Name of the task, or several names with commas.
-      - Required unless O(all_tasks=true).
+      - Required unless O(all_tasks=true) or O(worktree).
       - A name of more than 100 characters, one that O(pattern) does not match, and one that git refuses as a branch are
         refused.
     type: str
+  worktree:
+    description:
+      - Take the task that has this worktree, where no O(task) is named.
+      - With O(state=provisioning), one that no task has yet makes a task with the name of O(branch), and the branch of
+        a task that is registered is not looked at, since it may have been renamed.
+    type: path
   count:
     description:
       - With V(3) and O(task=agent), the tasks are C(agent-1), C(agent-2) and C(agent-3).

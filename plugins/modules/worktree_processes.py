@@ -14,7 +14,7 @@ author:
 description:
   - Ends every process whose working directory is one of the folders or below. Each gets SIGTERM, then the time of
     O(grace), then SIGKILL. Processes that these start meanwhile are ended too.
-  - Refused where the caller itself, or what it descends from, is in there.
+  - The caller, and what it descends from, is never ended, see O(caller).
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -38,6 +38,15 @@ options:
     choices:
       - absent
     default: absent
+  caller:
+    description:
+      - What to do where the caller, or what it descends from, is in there.
+      - With V(refuse), nothing is ended. With V(spare), all others are, but for the rest of the caller's own run.
+    type: str
+    choices:
+      - refuse
+      - spare
+    default: refuse
   grace:
     description:
       - How many seconds the processes have to end on their own, all of them together.

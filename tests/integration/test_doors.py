@@ -41,6 +41,14 @@ NAME = "{{ workspace_name }}_fix"
 OWNER = "{{ workspace_name }}/fix"
 BACKEND = {"name": "backend", "path": TREE, "source": "{{ root }}/work/backend"}
 SET_UP = {"name": "backend", "path": TREE}
+DATABASE = {
+    "host": "127.0.0.1",
+    "port": "{{ base }}",
+    "user": NAME,
+    "name": NAME,
+    "password_file": PASSWORD,
+    "url": f"postgresql://{NAME}:{DATABASE_PASSWORD}@127.0.0.1/",
+}
 
 USUAL: dict[str, dict[str, t.Any]] = {
     "env_file": {
@@ -63,6 +71,7 @@ USUAL: dict[str, dict[str, t.Any]] = {
             for name, submodules in (("backend", ["migrations"]), ("app", []))
         ],
     },
+    "git_worktree_info": {"path": TREE, "repos": [{"name": "backend", "repo": "{{ root }}/work/backend"}]},
     "pg_cluster": {
         "name": "server",
         "owner": "{{ workspace_name }}/server",
@@ -98,6 +107,7 @@ USUAL: dict[str, dict[str, t.Any]] = {
         "port": "{{ base + 2 }}",
         "container": {"image": "{{ database_image }}", "pull": "never"},
     },
+    "task_database_info": {"databases": {"one": DATABASE}},
     "task_exec": {"folder": "{{ root }}"},
     "task_info": {
         "workspace": "{{ workspace_name }}",
@@ -165,6 +175,10 @@ CALLS = [
     *life("task_record", {"existing": "refuse", "branch": "another"}, state="provisioning"),
     *life("port_lease", {"owners": ["late"], "slots": {"first": 3, "last": 2}}),
     *life("git_worktree", {"worktrees": [{**USUAL["git_worktree"]["worktrees"][1], "branch": "main", "path": "x"}]}),
+    call("git_worktree_info", SAME),
+    call("git_worktree_info", SAME, check=True),
+    call("git_worktree_info", USER, path="{{ root }}"),
+    call("git_worktree_info", BAD, repos="backend"),
     # What is in them
     call("task_exec", CHANGED, command=GROUND, folder=BACKEND["source"]),
     *life("worktree_files", {"worktrees": [{**BACKEND, "links": [{"path": "../out"}]}]}),
@@ -190,6 +204,11 @@ CALLS = [
     # Databases
     *life("pg_cluster", {"owner": "{{ workspace_name }}/another"}),
     *life("pg_database", {"owner": "{{ workspace_name }}/another"}),
+    call("task_database_info", SAME, format="text"),
+    call("task_database_info", SAME, format="json", check=True),
+    call("task_database_info", USER, database="missing"),
+    call("task_database_info", ENVIRONMENT, migration_query="nonsense"),
+    call("task_database_info", BAD, format="prose"),
     *death("pg_database"),
     call("pg_database", SAME, state="absent"),
     *death("pg_cluster"),

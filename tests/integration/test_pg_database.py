@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
-import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -29,6 +28,7 @@ import psycopg2.extensions
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from hypothesis import strategies as st
+from integration.servers import Shared, fork, outcome, read
 from ports import free_port
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
@@ -54,75 +54,6 @@ SETTINGS = {"max_connections": 60, "max_prepared_transactions": 5, "wal_level": 
 
 
 # A server, and a task in it
-
-
-@dataclasses.dataclass
-class Shared:
-    """A server that several tasks share."""
-
-    parameters: dict[str, t.Any]
-    version: int = 0
-
-    def start(self) -> None:
-        checked = ArgumentSpecValidator(_clusters.ARGUMENT_SPEC).validate(self.parameters)
-        assert not checked.error_messages
-        result = answer(_clusters.operation, checked.validated_parameters, check=False, diff=False)
-        assert not result.get("failed"), result["msg"]
-        self.version = int(result["cluster"]["version"].split(".")[0])
-
-    def stop(self) -> None:
-        _clusters.Cluster(self.parameters["directory"], self.parameters["name"]).stop()
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    @property
-    def port(self) -> int:
-        return t.cast("int", self.parameters["port"])
-
-    @property
-    def password_file(self) -> str:
-        return t.cast("str", self.parameters["password_file"])
-
-    @property
-    def programs(self) -> pathlib.Path:
-        return pathlib.Path(self.parameters["bin_directory"])
-
-    def program(self, name: str, *arguments: str, may_fail: bool = False, **environment: str) -> str:
-        done = subprocess.run(
-            [self.programs / name, *arguments],
-            env={
-                **os.environ,
-                "PGHOST": "127.0.0.1",
-                "PGPORT": str(self.port),
-                "PGUSER": "postgres",
-                "PGDATABASE": "postgres",
-                "PGPASSWORD": read(self.password_file),
-                "PGCONNECT_TIMEOUT": "5",
-                **environment,
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        said = (done.stdout + done.stderr).strip()
-        assert may_fail or done.returncode == 0, said
-        return said
-
-    def psql(self, sql: str, database: str = "postgres", **options: t.Any) -> str:
-        where = psycopg2.extensions.make_dsn(dbname=database)
-        return self.program("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, where, **options)
-
-    def trace(self) -> str:
-        """All that a task could leave, and the numbers of the transactions that wrote it."""
-        return self.psql(
-            "select 'database', datname, xmin from pg_database union all select 'role', rolname, xmin from pg_authid"
-            " union all select 'comment', description, xmin from pg_shdescription"
-            " union all select 'setting', setconfig::text, xmin from pg_db_role_setting"
-            " union all select 'prepared', gid, null from pg_prepared_xacts order by 1, 2"
-        )
 
 
 @pytest.fixture(scope="module")
@@ -204,10 +135,6 @@ def parameters(server: Shared, folder: pathlib.Path, **more: t.Any) -> dict[str,
     }
 
 
-def read(path: str) -> str:
-    return pathlib.Path(path).read_text(encoding="ascii").strip()
-
-
 def run(task: dict[str, t.Any], *, check: bool = False, **more: t.Any) -> dict[str, t.Any]:
     checked = ArgumentSpecValidator(_pg_databases.ARGUMENT_SPEC).validate({**task, **more})
     assert not checked.error_messages
@@ -249,31 +176,6 @@ def assert_gone(server: Shared, task: dict[str, t.Any]) -> None:
     assert not [line for line in trace.splitlines() if line.split("|")[1] in (*names, task["role"])]
     assert task["owner"] not in trace
     assert not os.path.exists(task["password_file"])
-
-
-def fork(work: c.Callable[[], t.Any]) -> tuple[int, t.IO[str]]:
-    """Do some work in a process of its own; its answer comes as JSON."""
-    answers, question = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.close(answers)
-            with os.fdopen(question, "w", encoding="utf-8") as pipe:
-                json.dump(work(), pipe)
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(question)
-    return pid, os.fdopen(answers, encoding="utf-8")
-
-
-def outcome(forked: tuple[int, t.IO[str]]) -> t.Any:
-    pid, answers = forked
-    with answers:
-        text = answers.read()
-    assert os.waitpid(pid, 0)[1] == 0
-    return json.loads(text)
 
 
 # Giving and taking back

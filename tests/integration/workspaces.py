@@ -106,6 +106,7 @@ class Workspace:
     :ivar root: the folder with the repositories.
     :ivar state: where the registry and the secrets are kept.
     :ivar variables: given with each run, beside the workspace file.
+    :ivar folder: where runs are started.
     """
 
     def __init__(
@@ -117,11 +118,18 @@ class Workspace:
         self.variables = variables
         self.environment: dict[str, str] = {}
         self.inventory: pathlib.Path | None = None
+        self.folder = root
 
-    def varied(self, **variables: t.Any) -> Workspace:
+    def varied(self, **variables: t.Any) -> t.Self:
         """The same with other variables."""
-        other = Workspace(self.root, self.file, self.state, {**self.variables, **variables})
-        other.environment, other.inventory = dict(self.environment), self.inventory
+        other = type(self)(self.root, self.file, self.state, {**self.variables, **variables})
+        other.environment, other.inventory, other.folder = dict(self.environment), self.inventory, self.folder
+        return other
+
+    def called_from(self, folder: pathlib.Path) -> t.Self:
+        """The same, with its runs started elsewhere."""
+        other = self.varied()
+        other.folder = folder
         return other
 
     @property
@@ -169,7 +177,7 @@ class Workspace:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                cwd=self.root,
+                cwd=self.folder,
                 env=self.environ(f"{place}.json"),
                 start_new_session=True,
             )
