@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import random
 import socket
-import typing as t
 
 RANGE = 1000
 
 _claims: list[socket.socket] = []
 """Held to the end of this process; other processes' claims on the same name fail."""
+
+_ports: collections.deque[int] = collections.deque()
 
 
 def free_base() -> int:
@@ -41,7 +43,11 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return t.cast("int", probe.getsockname()[1])
+    """A port that is free now, and that no client is given for its end of a connection."""
+    if not _ports:
+        base = free_base()
+        _ports.extend(range(base, base + RANGE))
+    while not _is_free(port := _ports.popleft()):
+        pass
+    _ports.append(port)
+    return port

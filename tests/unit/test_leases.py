@@ -175,4 +175,6 @@ def test_many_processes_at_once_get_distinct_slots(registry: pathlib.Path) -> No
     owners = [f"t{number}" for number in range(24)]
     with multiprocessing.get_context("fork").Pool(12) as pool:
         taken = pool.starmap(_take, [(registry, owner) for owner in owners])
+        pool.close()
+        pool.join()  # else they are ended, which one that has only just started may not survive in good order
     assert sorted(taken) == list(range(1, 25))
