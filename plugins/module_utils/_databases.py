@@ -48,7 +48,7 @@ COMMON: dict[str, t.Any] = {
     "settings": {"type": "dict", "default": {}},
 }
 
-FINDING = ("name", "address", "port", "user", "database", "databases")
+FINDING = ("name", "address", "port", "user", "database", "databases", "settings")
 """What finds the databases of a task again, beside what only their back end takes."""
 
 NONE: dict[str, t.Any] = {

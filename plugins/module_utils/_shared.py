@@ -307,7 +307,7 @@ class _Server:
 
     def start(self, *, wait: bool, check: bool) -> Result:
         """See that the server runs. One that the workspace does not declare is not ours to start."""
-        if self.container is None:
+        if self.container is None or (self.params["state"] == "absent" and self.answers()):
             return _nothing()
         return _containers.operation(
             _filled(

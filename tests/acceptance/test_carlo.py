@@ -588,6 +588,7 @@ TWICE_FORKED = "(setsid sh -c 'cd src; echo $$; exec sleep 300' &) &"
 def test_what_works_inside_is_stopped(server, short, tmp_path):
     def start(*command, folder=short):
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+        assert process.stdout
         pids = [int(word) for word in process.stdout.readline().split()]
         return process, pids
 

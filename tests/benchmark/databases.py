@@ -42,7 +42,7 @@ def free_port() -> int:
         return t.cast("int", probe.getsockname()[1])
 
 
-def run(*argv: str, **variables: str) -> str:
+def run(*argv: str, **variables: str) -> None:
     """As who runs the servers."""
     drop = {"user": ACCOUNT.pw_uid, "group": ACCOUNT.pw_gid} if os.geteuid() == 0 and argv[0] != "docker" else {}
     done = subprocess.run(
@@ -58,7 +58,6 @@ def run(*argv: str, **variables: str) -> str:
     )
     if done.returncode:
         sys.exit(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}")
-    return done.stdout
 
 
 def answered(port: int, database: str, password: str, seconds: float = 60) -> None:
@@ -134,8 +133,8 @@ class Bare:
         self.template = folder / f"template-{sql.stem}"
         self.port = free_port()
 
-    def program(self, name: str, *arguments: str) -> str:
-        return run(str(self.programs / name), *arguments)
+    def program(self, name: str, *arguments: str) -> None:
+        run(str(self.programs / name), *arguments)
 
     def start(self, data: pathlib.Path, port: int) -> None:
         options = f"-p {port} -c listen_addresses=127.0.0.1 -k '' -c fsync=off -c full_page_writes=off"

@@ -63,7 +63,10 @@ def test_what_is_right_passes(given: dict[str, t.Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"database_backend": "dockr"}, "database_backend is 'dockr', and has to be one of none, container, embedded"),
+        (
+            {"database_backend": "dockr"},
+            "database_backend is 'dockr', and has to be one of none, container, embedded, shared",
+        ),
         ({"database_backend": ["none"]}, "database_backend is a list, and has to be a text"),
         (
             {"lease_slots": {"strategy": "foo"}},
