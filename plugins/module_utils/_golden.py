@@ -20,15 +20,17 @@ import json
 import os
 import typing as t
 
-from . import _commands, _pg_dumps, _registry, _secrets
+from . import _commands, _pg_dumps, _pg_pull, _registry, _secrets
 from ._door import Params
 from ._errors import EnvironmentFailure, UserError
 from ._pg_server import Journal, Server
 from ._postgres import Address
+from ._state import state_folder
 
 OPTIONS: dict[str, t.Any] = {
     "folder": {"type": "path", "required": True},
     "dump": {"type": "path"},
+    "pull": _pg_pull.OPTION,
     "files": {"type": "list", "elements": "str", "default": []},
     "commands": {"type": "list", "elements": "str", "default": []},
     "inputs": {"type": "list", "elements": "str", "default": []},
@@ -52,6 +54,7 @@ class Golden:
     owner: str
     folder: str
     dump: str | None
+    pull: _pg_pull.Pull | None
     files: tuple[str, ...]
     commands: tuple[str, ...]
     inputs: tuple[str, ...]
@@ -68,15 +71,18 @@ class Golden:
             raise UserError(
                 f"golden database: there is no folder {folder}", hint="golden.folder is where it is built from"
             )
-        if not (given["dump"] or given["files"] or given["commands"]):
+        if given["dump"] and given["pull"]:
+            raise UserError("golden database: it begins with a dump or a pull", hint="leave one of them out")
+        if not (given["dump"] or given["pull"] or given["files"] or given["commands"]):
             raise UserError(
                 "golden database: it says not what it is built from",
-                hint="give golden.dump, golden.files or golden.commands",
+                hint="give golden.dump, golden.pull, golden.files or golden.commands",
             )
         golden = cls(
             owner=owner,
             folder=folder,
             dump=None if given["dump"] is None else os.path.join(folder, given["dump"]),
+            pull=None if given["pull"] is None else _pg_pull.Pull.of(given["pull"]),
             files=_matching(folder, given["files"]),
             commands=tuple(given["commands"]),
             inputs=_matching(folder, given["inputs"]),
@@ -91,6 +97,8 @@ class Golden:
         """
         if self.dump is not None:
             _pg_dumps.Dump.of(self.dump, major).restore(address, password, connections=None, keep=())
+        if self.pull is not None:
+            self._pull(self.pull, address, password)
         for path in self.files:
             _pg_dumps.run_text(path, address, password, major=major)
         known = {_secrets.DATABASE_PASSWORD: password}
@@ -118,6 +126,15 @@ class Golden:
                 hint="run it again when nobody writes there",
             )
 
+    def _pull(self, pull: _pg_pull.Pull, address: Address, password: str) -> None:
+        source = pull.look()
+        server = Server(address, password, Journal(check=False))
+        with contextlib.closing(server.connection):
+            source.check_fits(server, self.extensions, as_superuser=server.is_superuser)
+            folder = os.path.join(state_folder(), "golden", f"{self.name}.pull")
+            os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+            source.fill(address, password, major=server.version // 10000, folder=folder, keep=())
+
     def _hashed(self) -> str:
         def listed(paths: t.Iterable[str]) -> list[tuple[str, str]]:
             return [(os.path.relpath(path, self.folder), _digest(path)) for path in paths]
@@ -126,6 +143,8 @@ class Golden:
             *(self.owner, self.extensions, self.commands, listed(self.files), sorted(listed(self.inputs))),
             None if self.dump is None else _digest(self.dump),
         ]
+        if self.pull is not None:  # what is in the source is another every minute, so that is no part of it
+            content += [repr(self.pull), None if self.pull.mask is None else _digest(self.pull.mask)]
         return "golden_" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

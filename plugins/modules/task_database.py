@@ -152,6 +152,52 @@ options:
             description:
               - A dump by C(pg_dump), which is restored first.
             type: path
+          pull:
+            description:
+              - The database of another server, which it begins with in place of a dump, as in O(databases[].pull).
+              - What is in that one is no part of the hash, so it is pulled again when something else of this has
+                changed.
+            type: dict
+            suboptions:
+              url_variable:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.url_variable).
+                type: str
+              url_file:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.url_file).
+                type: path
+              url_command:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.url_command).
+                type: str
+              tables:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.tables).
+                type: list
+                elements: str
+                default: []
+              exclude_tables:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.exclude_tables).
+                type: list
+                elements: str
+                default: []
+              exclude_data:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.exclude_data).
+                type: list
+                elements: str
+                default: []
+              mask:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.mask).
+                type: path
+              jobs:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.jobs).
+                type: int
+                default: 4
           files:
             description:
               - Patterns of files with SQL text, such as V(migrations/*.sql). They run next, sorted by name within a

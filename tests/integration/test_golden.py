@@ -187,6 +187,24 @@ def test_is_built_once_and_copied(workspace, state):
     assert not (state / "golden").exists() or not os.listdir(state / "golden")
 
 
+def test_begins_with_a_pull(workspace, server, monkeypatch):
+    """It is masked before anybody has it, and pulled once for all tasks."""
+    source = f"source_{workspace.key}"
+    server.psql(f"create database {source}")
+    server.psql("create table shop (n int); insert into shop values (1), (2)", source)
+    url = f"postgresql://postgres:{read(server.password_file)}@127.0.0.1:{server.port}/{source}"
+    monkeypatch.setenv("SOURCE_URL", url)
+    workspace.write("mask.sql", "update shop set n = n + 10")
+    pull = {"url_variable": "SOURCE_URL", "mask": str(workspace.folder / "mask.sql")}
+    workspace.golden = {"folder": str(workspace.folder), "pull": pull}
+    assert shop(must(workspace.task())["database"]) == "11,12"
+    server.psql("insert into shop values (3)", source)
+    assert shop(must(workspace.task())["database"]) == "11,12"
+    workspace.write("mask.sql", "update shop set n = n + 20")
+    assert shop(must(workspace.task())["database"]) == "21,22,23"
+    server.psql(f"drop database {source}")
+
+
 @quick
 def test_what_it_is_built_from_tells_one_from_another(workspace):
     workspace.golden |= {"inputs": ["seed.txt"], "commands": ['psql -qc "insert into shop values ($(cat seed.txt))"']}

@@ -25,7 +25,7 @@ MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
 def golden(place: pathlib.Path, owner: str = OWNER, extensions: t.Iterable[str] = (), **more: t.Any) -> _golden.Golden:
-    asked = {"folder": str(place), "dump": None, "files": [], "commands": [], "inputs": [], **more}
+    asked = {"folder": str(place), "dump": None, "pull": None, "files": [], "commands": [], "inputs": [], **more}
     return _golden.Golden.of(asked, owner, extensions)
 
 
