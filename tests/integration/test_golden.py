@@ -298,17 +298,21 @@ def test_an_admin_who_is_no_superuser_builds_it(workspace, server, tmp_path):
 # What goes wrong
 
 
+A_COMMAND = {"commands": ["echo told; printenv PGPASSWORD DATABASE_URL | tee seen; exit 3"]}, ["ended with 3", "told"]
+FAILING: list[tuple[dict[str, t.Any], list[str]]] = [
+    ({"files": ["bad.sql"]}, ["bad.sql", "does not exist"]),
+    A_COMMAND,
+    ({"commands": ["echo '-- more' >>2.sql"]}, ["has changed"]),
+]
+
+
 @pytest.mark.parametrize(
-    ("broken", "words"),
-    [
-        ({"files": ["bad.sql"]}, ["bad.sql", "does not exist"]),
-        ({"commands": ["echo told; printenv PGPASSWORD DATABASE_URL | tee seen; exit 3"]}, ["ended with 3", "told"]),
-        ({"commands": ["echo '-- more' >>2.sql"]}, ["has changed"]),
-    ],
+    ("workspace", "broken", "words"),
+    # With a container each takes seconds, and what fails is the same for all.
+    [*((backend, *one) for backend in ("shared", "embedded") for one in FAILING), ("container", *A_COMMAND)],
+    indirect=["workspace"],
 )
 def test_a_build_that_fails_leaves_nothing(workspace, broken, words):
-    if workspace.backend == "container" and "seen" not in str(broken):
-        pytest.skip("takes seconds there, and what fails is the same for all")
     workspace.write("bad.sql", "select * from nowhere;")
     before = workspace.left()
     task = workspace.task()

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import typing as t
 
+import dotenv
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -178,7 +179,7 @@ def bash_reads(path: pathlib.Path) -> dict[str, str]:
 
 
 def python_dotenv_reads(path: pathlib.Path) -> dict[str, str]:
-    return t.cast("dict[str, str]", pytest.importorskip("dotenv").dotenv_values(path))
+    return t.cast("dict[str, str]", dotenv.dotenv_values(path))
 
 
 def node_reads(path: pathlib.Path) -> dict[str, str]:
