@@ -186,7 +186,7 @@ def test_status_sees_databases_and_orphans_and_prune_removes_those(server):
 
 
 def test_whoever_comes_first_starts_it_and_it_stays(in_container, container, state):
-    tasks = [in_container() for _ in range(6)]
+    tasks = [in_container() for _number in range(6)]
     name = container["name"]
     planned = must(tasks[0], check=True)
     assert (there(name), state.exists()) == ((False, False), False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc as c
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import json
@@ -122,8 +123,9 @@ class Workspace:
 
     def varied(self, **variables: t.Any) -> t.Self:
         """The same with other variables."""
-        other = type(self)(self.root, self.file, self.state, {**self.variables, **variables})
-        other.environment, other.inventory, other.folder = dict(self.environment), self.inventory, self.folder
+        other = copy.copy(self)
+        other.variables = {**self.variables, **variables}
+        other.environment = dict(self.environment)
         return other
 
     def called_from(self, folder: pathlib.Path) -> t.Self:
