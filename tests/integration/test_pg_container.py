@@ -284,9 +284,7 @@ def test_a_strangers_container_is_left_alone(task, check, wanted, state):
 
 @pytest.mark.parametrize("check", [True, False])
 def test_a_taken_port_is_named_and_nothing_stays(task, check, state):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", task["port"]))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", task["port"])):
         refused = run(task, check=check)
     assert refused["failure"] == "environment"
     assert f"port {task['port']} of 127.0.0.1 is taken" in refused["msg"]
@@ -296,9 +294,7 @@ def test_a_taken_port_is_named_and_nothing_stays(task, check, state):
 
 def test_a_port_taken_while_we_create_is_named_and_nothing_stays(task, state, monkeypatch):
     monkeypatch.setattr(_containers._postgres, "check_port_is_free", lambda *_: None)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", task["port"]))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", task["port"])):
         refused = run(task)
     assert refused["failure"] == "environment"
     assert f"port {task['port']} of 127.0.0.1 is taken" in refused["msg"]
@@ -311,9 +307,7 @@ def test_a_stopped_one_whose_port_was_taken_keeps_its_data(task):
     run(task)
     psql(task, "create table kept as select 7 as n")
     docker("stop", task["name"])
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", task["port"]))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", task["port"])):
         assert f"port {task['port']} of 127.0.0.1 is taken" in run(task)["msg"]
     run(task)
     assert psql(task, "select n from kept") == "7"
