@@ -279,7 +279,7 @@ def test_a_strangers_container_is_left_alone(task, check, wanted, state):
     assert task["image"] in refused["msg"]
     assert task["name"] in names()
     assert not os.path.exists(task["password_file"])
-    assert task["name"] not in os.listdir(state)
+    assert not os.path.lexists(os.path.join(state, task["name"]))
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -289,7 +289,7 @@ def test_a_taken_port_is_named_and_nothing_stays(task, check, state):
     assert refused["failure"] == "environment"
     assert f"port {task['port']} of 127.0.0.1 is taken" in refused["msg"]
     assert task["name"] not in names()
-    assert task["name"] not in os.listdir(state)
+    assert not os.path.lexists(os.path.join(state, task["name"]))
 
 
 def test_a_port_taken_while_we_create_is_named_and_nothing_stays(task, state, monkeypatch):
@@ -299,7 +299,7 @@ def test_a_port_taken_while_we_create_is_named_and_nothing_stays(task, state, mo
     assert refused["failure"] == "environment"
     assert f"port {task['port']} of 127.0.0.1 is taken" in refused["msg"]
     assert task["name"] not in names()
-    assert task["name"] not in os.listdir(state)
+    assert not os.path.lexists(os.path.join(state, task["name"]))
     assert run(task)["changed"]
 
 
