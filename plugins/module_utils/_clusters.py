@@ -229,9 +229,14 @@ def clusters(directory: str | None = None) -> list[dict[str, t.Any]]:
     return found
 
 
+def _shelf(directory: str) -> str:
+    """Where the templates are that clusters are copied from."""
+    return os.path.join(directory, ".templates")
+
+
 def goldens(directory: str | None) -> list[dict[str, t.Any]]:
     """The templates with golden databases, and what interrupted builds left, as ``_golden.superseded`` wants them."""
-    shelf = os.path.join(os.path.realpath(directory or default_directory()), ".templates")
+    shelf = _shelf(os.path.realpath(directory or default_directory()))
     found = []
     for one in clusters(shelf):
         built = os.stat(os.path.join(one["directory"], "cluster.json")).st_mtime_ns
@@ -243,7 +248,7 @@ def goldens(directory: str | None) -> list[dict[str, t.Any]]:
 
 def remove_golden(directory: str | None, name: str) -> None:
     """Remove a template when nobody copies it."""
-    shelf = os.path.join(os.path.realpath(directory or default_directory()), ".templates")
+    shelf = _shelf(os.path.realpath(directory or default_directory()))
     golden = Cluster(shelf, name)
     with _alone(shelf, name.removeprefix(BUILDING)):
         if (record := golden.record()) is not None:
@@ -739,7 +744,7 @@ def _write_record(folder: str, record: Record) -> None:
 
 def _template(directory: str, record: Record, account: Account) -> str:
     """The data directory that clusters like this one are copied from; made where it is not there yet."""
-    shelf = os.path.join(directory, ".templates")
+    shelf = _shelf(directory)
     key = f"{record.version}-{_digest(json.dumps([record.user, account.uid, INITDB]))[:8]}"
     template = os.path.join(shelf, key)
     if os.path.isdir(template):

@@ -683,33 +683,18 @@ def prepared_images(client: DockerClient) -> list[dict[str, t.Any]]:
     with _asking("cannot list prepared images"):
         images = client.api.images(filters={"label": f"{KIND}={PREPARED}"})
         users = client.api.containers(all=True, filters={"label": KEY})
-    described = {
-        row["Labels"][KEY]: {
-            "key": row["Labels"][KEY],
-            "base": row["Labels"][BASE],
-            "owner": row["Labels"].get(OWNER) or None,
-            "created": row["Created"],
-            "size": row["Size"],
-            "containers": [],
-        }
-        for row in images
-    }
+
+    def entry(labels: dict[str, str], created: int, size: int) -> dict[str, t.Any]:
+        about = {"key": labels[KEY], "base": labels[BASE], "owner": labels.get(OWNER) or None}
+        return {**about, "created": created, "size": size, "containers": []}
+
+    described = {row["Labels"][KEY]: entry(row["Labels"], row["Created"], row["Size"]) for row in images}
     for row in users:
         labels = row["Labels"]
-        entry = described.setdefault(
-            labels[KEY],
-            {
-                "key": labels[KEY],
-                "base": labels[BASE],
-                "owner": labels.get(OWNER) or None,
-                "created": row["Created"],
-                "size": 0,
-                "containers": [],
-            },
-        )
+        of_key = described.setdefault(labels[KEY], entry(labels, row["Created"], 0))
         if labels[KIND] == DATABASE:
-            entry["containers"].append(row["Names"][0].lstrip("/"))
-    return sorted(described.values(), key=lambda entry: entry["key"])
+            of_key["containers"].append(row["Names"][0].lstrip("/"))
+    return sorted(described.values(), key=lambda one: one["key"])
 
 
 def goldens(client: DockerClient) -> list[dict[str, t.Any]]:

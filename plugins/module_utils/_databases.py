@@ -9,11 +9,12 @@ Private to this collection: may change without notice.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import typing as t
 
 from . import _clusters, _containers, _golden, _own_databases, _pg_databases, _pg_pull, _postgres, _shared
-from ._door import Operation, Params, Result
+from ._door import Operation, Params, Result, filled
 from ._errors import EnvironmentFailure, UserError
 from ._state import state_folder
 
@@ -75,17 +76,14 @@ def operation(params: Params, *, check: bool) -> Result:
     backend = params["backend"]
     if backend == "none":
         return {"changed": False, "actions": [], "diff": [], "database": NONE, "databases": {}, "plan": {}}
-    if params["state"] == "present" and params["port"] is None:
-        raise UserError(
-            "the database has no port",
-            hint="lease one: lease_ports has to name the port that database_port takes (database)",
-        )
-    if params["state"] == "present":
-        _postgres.driver()  # what is needed last is missed first, before anything is made
-    run, _spec = BACKENDS[backend]
-    secret = params["password_file"] or password_file(params["owner"])
     given = params["databases"] or [_wish(params["database"] or params["user"])]
     if params["state"] == "present":
+        if params["port"] is None:
+            raise UserError(
+                "the database has no port",
+                hint="lease one: lease_ports has to name the port that database_port takes (database)",
+            )
+        _postgres.driver()  # what is needed last is missed first, before anything is made
         _check_differ("key", [one["key"] or one["name"] for one in given])
         _check_differ("name", [_postgres.fit_name(one["name"]) for one in given])
         if backend != "shared" and params["databases"]:
@@ -93,6 +91,7 @@ def operation(params: Params, *, check: bool) -> Result:
         wishes = [_with_golden(one, number, params["owner"]) for number, one in enumerate(given)]
     else:
         wishes = [{**one, "golden": None} for one in given]
+    secret = params["password_file"] or password_file(params["owner"])
     asked = {
         **{key: params[key] for key in COMMON},
         **(params[backend] or {}),
@@ -103,6 +102,7 @@ def operation(params: Params, *, check: bool) -> Result:
         asked["goldens"] = _golden.Goldens(goldens)
     if params["databases"]:
         asked["database"] = None  # they are made beside the server's own
+    run, _spec = BACKENDS[backend]
     result = run(asked, check=check)
     if params["state"] == "absent":
         if not check:
@@ -121,8 +121,7 @@ def operation(params: Params, *, check: bool) -> Result:
 
 def _wish(name: str) -> dict[str, t.Any]:
     """A database of which nothing but its name is asked."""
-    spec = COMMON["databases"]["options"]
-    return {**{key: about.get("default") for key, about in spec.items()}, "name": name}
+    return filled(COMMON["databases"]["options"], {"name": name})
 
 
 def _check_differ(what: str, given: list[str]) -> None:
@@ -151,23 +150,46 @@ def _with_golden(given: dict[str, t.Any], number: int, owner: str) -> dict[str, 
     return {**given, "golden": _golden.Golden.of(given["golden"], family, given["extensions"])}
 
 
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where the databases of some tasks are.
+
+    :ivar directories: of embedded clusters; None for the default one.
+    :ivar servers: the plans of tasks, by which shared ones are found.
+    """
+
+    docker_hosts: set[str | None]
+    directories: set[str | None]
+    servers: list[dict[str, t.Any]]
+
+    @classmethod
+    def of(cls, plans: t.Sequence[dict[str, t.Any]]) -> Places:
+        """
+        :arg plans: as the records of tasks have them, or with what the workspace says by now.
+        """
+
+        def said(backend: str, key: str) -> set[str | None]:
+            return {(plan.get(backend) or plan).get(key) for plan in plans if plan["backend"] == backend}
+
+        servers = [plan for plan in plans if plan["backend"] == "shared" and "shared" in plan]
+        return cls(said("container", "docker_host"), said("embedded", "directory"), servers)
+
+
 def superseded(plans: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     """The golden databases that no task is going to begin with, nor is made from, in what these plans name.
 
     A back end that does not answer has none.
     """
     found: list[dict[str, t.Any]] = []
-    for host in {
-        (plan.get("container") or plan).get("docker_host") for plan in plans if plan["backend"] == "container"
-    }:
+    places = Places.of(plans)
+    for host in places.docker_hosts:
         place = {"backend": "container", "docker_host": host, "place": f"container {host}"}
         with contextlib.suppress(EnvironmentFailure), _containers.connected(host) as client:
             found += [{**one, **place} for one in _containers.goldens(client)]
-    for folder in {(plan.get("embedded") or plan).get("directory") for plan in plans if plan["backend"] == "embedded"}:
+    for folder in places.directories:
         place = {"backend": "embedded", "directory": folder, "place": f"embedded {folder}"}
         found += [{**one, **place} for one in _clusters.goldens(folder)]
-    servers = [plan for plan in plans if plan["backend"] == "shared" and "shared" in plan]
-    found += [{**one, "backend": "shared"} for one in _shared.goldens(servers)]
+    found += [{**one, "backend": "shared"} for one in _shared.goldens(places.servers)]
     return _golden.superseded(found)
 
 

@@ -16,6 +16,20 @@ Params = dict[str, t.Any]
 Result = dict[str, t.Any]
 
 
+def filled(spec: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any]) -> Params:
+    """The parameters of an operation: what is given of those that its argument spec has, and its defaults."""
+    return {key: given.get(key, about.get("default")) for key, about in spec.items()}
+
+
+def together(*results: Result) -> Result:
+    """What several operations did, one after another, as one: no facts."""
+    return {
+        "changed": any(result["changed"] for result in results),
+        "actions": [action for result in results for action in result["actions"]],
+        "diff": [difference for result in results for difference in result["diff"]],
+    }
+
+
 class Operation(t.Protocol):
     """The work of one module.
 

@@ -133,7 +133,7 @@ class Golden:
             source.check_fits(server, self.extensions, as_superuser=server.is_superuser)
             folder = os.path.join(state_folder(), "golden", f"{self.name}.pull")
             os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
-            source.fill(address, password, major=server.version // 10000, folder=folder, keep=())
+            source.fill(address, password, major=server.major, folder=folder, keep=())
 
     def _hashed(self) -> str:
         def listed(paths: t.Iterable[str]) -> list[tuple[str, str]]:
@@ -177,9 +177,8 @@ class Goldens:
                 server.create(golden.name, address.user, None, server.strategy("auto", None))
                 with server.within(golden.name) as inside:
                     inside.create_extensions(golden.name, golden.extensions)
-                golden.fill(inner, password, major=server.version // 10000)
-                with server.within(golden.name) as inside, inside.connection.cursor() as cursor:
-                    cursor.execute("analyze")
+                golden.fill(inner, password, major=server.major)
+                server.analyze(golden.name)
 
 
 def owner_of(task: str, key: str) -> str:

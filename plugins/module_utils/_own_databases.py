@@ -16,7 +16,7 @@ import functools
 import typing as t
 
 from . import _pg_pull, _postgres
-from ._door import Params, Result
+from ._door import Params, Result, together
 from ._errors import EnvironmentFailure
 from ._golden import Golden
 from ._pg_databases import Wish
@@ -71,12 +71,7 @@ def ensure(asked: Params, server: Result, *, check: bool) -> Result:
         lock=f"server {asked['name']}",
         header=header,
     )
-    return {
-        **result,
-        "changed": server["changed"] or done["changed"],
-        "actions": [*server["actions"], *done["actions"]],
-        "diff": [*server["diff"], *done["diff"]],
-    }
+    return {**result, **together(server, done)}
 
 
 _FACTS = ("host", "port", "user", "name", "url", "password", "password_file")
@@ -137,7 +132,7 @@ def _pull(server: Server, wish: Wish, source: Source, password_file: str, *, rep
             source.fill(
                 dataclasses.replace(server.address, database=wish.aside),
                 server.password or "",
-                major=server.version // 10000,
+                major=server.major,
                 folder=_pg_pull.folder_of(password_file),
                 keep=(server.connection.fileno(),),
             )
@@ -158,8 +153,7 @@ def _pull(server: Server, wish: Wish, source: Source, password_file: str, *, rep
 def _lacking(server: Server, wish: Wish, closed: t.Collection[str]) -> list[str]:
     if not wish.extensions or (server.journal.check and wish.name in closed):
         return []
-    with server.within(wish.name) as inside:
-        there = {name for (name,) in inside.rows("select extname from pg_extension")}
+    there = server.extensions(wish.name)
     return [name for name in wish.extensions if name not in there]
 
 
@@ -171,7 +165,8 @@ def _make(server: Server, wish: Wish, golden: Golden | None) -> None:
         rename = compose("alter database {} rename to {}", golden.name, wish.name)
         server.act(f"name the copy of {golden.name} {wish.name}", rename, limit)
         return
-    dump = None if wish.dump is None else Dump.of(wish.dump, server.version // 10000)
+    address, password = dataclasses.replace(server.address, database=wish.name), server.password or ""
+    dump = None if wish.dump is None else Dump.of(wish.dump, server.major)
     server.create(wish.name, server.address.user, wish.template, server.strategy(wish.strategy, wish.template))
     if wish.extensions:
         with server.at_work_in(wish.name) as inside:
@@ -179,14 +174,9 @@ def _make(server: Server, wish: Wish, golden: Golden | None) -> None:
     if dump is not None:
         server.journal.begin(f"restore {wish.dump} into database {wish.name}")
         if not check:
-            address = dataclasses.replace(server.address, database=wish.name)
-            dump.restore(address, server.password or "", connections=None, keep=(server.connection.fileno(),))
+            dump.restore(address, password, connections=None, keep=(server.connection.fileno(),))
     if golden:
         server.journal.begin(f"build database {wish.name} as {golden.name} is built")
         if not check:
-            golden.fill(
-                dataclasses.replace(server.address, database=wish.name),
-                server.password or "",
-                major=server.version // 10000,
-            )
+            golden.fill(address, password, major=server.major)
     server.act(None, limit)

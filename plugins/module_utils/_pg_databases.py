@@ -221,6 +221,11 @@ class Task:
     def address(self, wish: Wish) -> _postgres.Address:
         return _postgres.Address(self.host, self.port, self.role, wish.name)
 
+    def facts(self) -> Result:
+        """What the task is told of its databases."""
+        facts = {wish.asked: self.address(wish).facts("shared", self.password_file) for wish in self.wishes}
+        return {"database": next(iter(facts.values())), "databases": facts}
+
     def password(self, *, check: bool) -> tuple[str, bool]:
         """The role's password, an empty one where check mode may not make it; and whether it was there before."""
         path = t.cast("str", self.password_file)
@@ -320,6 +325,11 @@ def _asked_for(server: Server, task: Task) -> dict[str, Found]:
     return {name: one for name, one in there.items() if name in task.names or not one.ready}
 
 
+def facts(params: Params) -> Result:
+    """What a task is going to be told of its databases; the server is not asked."""
+    return Task.of(params).facts()
+
+
 def marked(params: Params) -> list[dict[str, t.Any]]:
     """What tasks have in a server, by role: ``role``, its ``owner``, and the names of its ``databases``.
 
@@ -403,8 +413,7 @@ def _present(task: Task, server: Server) -> Result:
         _converge(server, task, wish, before[wish.name], after[wish.name])
     if not check:
         _check_lets_in(server, task, [wish for wish in task.wishes if wish in new or refusals[wish]], password)
-    facts = {wish.asked: task.address(wish).facts("shared", task.password_file) for wish in task.wishes}
-    return {"database": next(iter(facts.values())), "databases": facts}
+    return task.facts()
 
 
 def _absent(task: Task, server: Server) -> Result:
@@ -505,9 +514,7 @@ def _extensions(server: Server, wish: Wish, found: Found) -> list[str]:
     """Which of the extensions that are asked for a database has, as far as one can look into it."""
     if not (wish.extensions and found.open):
         return []
-    with server.within(wish.name) as inside:
-        rows = inside.rows("select extname from pg_extension")
-    return sorted({*wish.extensions}.intersection(name for (name,) in rows))
+    return sorted(server.extensions(wish.name).intersection(wish.extensions))
 
 
 def _refusal(address: _postgres.Address, password: str) -> str | None:
@@ -567,7 +574,7 @@ def _plan(server: Server, wish: Wish) -> Plan:
             server.check_nobody_is_in(wish.template)
     server.check_extensions(wish.extensions)
     strategy = server.strategy(wish.strategy, wish.template)
-    dump = None if wish.dump is None else Dump.of(wish.dump, server.version // 10000)
+    dump = None if wish.dump is None else Dump.of(wish.dump, server.major)
     source = None if wish.pull is None else wish.pull.look()
     if source is not None:
         source.check_fits(server, wish.extensions, as_superuser=False)
@@ -637,7 +644,7 @@ def _pull(
             source.fill(
                 dataclasses.replace(task.address(wish), user=task.puller, database=wish.aside),
                 password,
-                major=server.version // 10000,
+                major=server.major,
                 folder=_pg_pull.folder_of(t.cast("str", task.password_file)),
                 keep=(server.connection.fileno(),),
             )

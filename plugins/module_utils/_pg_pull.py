@@ -208,7 +208,7 @@ class Source:
         :arg as_superuser: whether it is restored by one.
         :raises UserError: the server is older, or extensions are not there or not for everybody to make.
         """
-        major = server.version // 10000
+        major = server.major
         if self.version > major:
             raise UserError(
                 f"{self.where} is PostgreSQL {self.version}, and the server at {server.where} is {major}, "
@@ -311,9 +311,9 @@ def planned(databases: t.Iterable[Params]) -> list[str]:
     """The actions that make databases in a server which is not there yet; their sources are looked at all the same."""
     actions = []
     for one in databases:
-        actions.append(f"create database {one['name']}")
+        actions.append(f"create database {_postgres.fit_name(one['name'])}")
         if one["pull"]:
-            actions.append(Pull.of(one["pull"]).look().action(one["name"]))
+            actions.append(Pull.of(one["pull"]).look().action(_postgres.fit_name(one["name"])))
     return actions
 
 

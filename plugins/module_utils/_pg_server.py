@@ -241,6 +241,10 @@ class Server:
         return f"{self.address.host}:{self.address.port}"
 
     @property
+    def major(self) -> int:
+        return self.version // 10000
+
+    @property
     def is_superuser(self) -> bool:
         return self.connection.get_parameter_status("is_superuser") == "on"
 
@@ -348,6 +352,11 @@ class Server:
                 hint="close these sessions, or copy a database that nobody can connect to",
             )
 
+    def extensions(self, database: str) -> set[str]:
+        """Which extensions a database has."""
+        with self.within(database) as inside:
+            return {name for (name,) in inside.rows("select extname from pg_extension")}
+
     def places(self) -> int:
         """How many connections there are for all who are no superusers."""
         ((places,),) = self.rows(PLACES)
@@ -436,6 +445,15 @@ class Server:
                 compose("create extension if not exists {} cascade", name),
             )
 
+    def end_sessions(self, database: str) -> None:
+        """Send away whoever is connected to a database."""
+        self.act(None, compose(TERMINATE, name=database))
+
+    def analyze(self, database: str) -> None:
+        """Let the planner know a database, and each copy of it."""
+        with self.within(database) as inside:
+            inside.act(None, compose("analyze"))
+
     def put_in_place(
         self, built: str, name: str, *then: Composable, old: t.Sequence[Composable] | None, timeout: float
     ) -> None:
@@ -489,7 +507,7 @@ class Server:
         self.act(action, compose("alter database {} allow_connections false", name))
         until = time.monotonic() + timeout
         while True:
-            self.act(None, compose(TERMINATE, name=name))
+            self.end_sessions(name)
             try:
                 self.act(None, compose("drop database {}", name))
                 return

@@ -12,7 +12,7 @@ from __future__ import annotations
 import typing as t
 
 from . import _databases, _leases, _records, _registry, _status, _worktrees
-from ._door import Params, Result
+from ._door import Params, Result, filled
 from ._errors import PartialFailure, WorktreesError
 from ._registry import task_of
 
@@ -123,13 +123,13 @@ class _Leftover:
             _remove_database(database, about["owner"], check=check)
         _give_back_lease(about["workspace"], about["name"], params, check=check)
         record = {"workspace": about["workspace"], "task": about["name"], "pattern": ".*", "state": "absent"}
-        _records.operation(_filled(_records.ARGUMENT_SPEC, record, params), check=check)
+        _records.operation(_with_ours(_records.ARGUMENT_SPEC, record, params), check=check)
 
 
 def _remove_worktrees(worktrees: t.Sequence[dict[str, t.Any]], owner: str, params: Params, *, check: bool) -> None:
     options = _worktrees.ARGUMENT_SPEC["worktrees"]["options"]
-    given = {"worktrees": [_filled(options, one) for one in worktrees], "owner": owner, "state": "absent"}
-    _worktrees.operation(_filled(_worktrees.ARGUMENT_SPEC, given, params), check=check)
+    given = {"worktrees": [filled(options, one) for one in worktrees], "owner": owner, "state": "absent"}
+    _worktrees.operation(_with_ours(_worktrees.ARGUMENT_SPEC, given, params), check=check)
 
 
 def _remove_database(plan: dict[str, t.Any], owner: str, *, check: bool) -> None:
@@ -137,21 +137,20 @@ def _remove_database(plan: dict[str, t.Any], owner: str, *, check: bool) -> None
     :arg plan: what finds it, as the record of a task has it.
     """
     backend = plan["backend"]
-    own = _filled(_databases.ARGUMENT_SPEC[backend]["options"], plan[backend])
+    own = filled(_databases.ARGUMENT_SPEC[backend]["options"], plan[backend])
     given = {key: value for key, value in plan.items() if key in _databases.FINDING}
     given |= {"backend": backend, "owner": owner, "state": "absent", backend: own}
     if "databases" in given:
         options = _databases.COMMON["databases"]["options"]
-        given["databases"] = [_filled(options, one) for one in given["databases"]]
-    _databases.operation(_filled(_databases.ARGUMENT_SPEC, given), check=check)
+        given["databases"] = [filled(options, one) for one in given["databases"]]
+    _databases.operation(filled(_databases.ARGUMENT_SPEC, given), check=check)
 
 
 def _give_back_lease(workspace: str, task: str, params: Params, *, check: bool) -> None:
     given = {"workspace": workspace, "owners": [task], "state": "absent"}
-    _leases.operation(_filled(_leases.ARGUMENT_SPEC, given, params), check=check)
+    _leases.operation(_with_ours(_leases.ARGUMENT_SPEC, given, params), check=check)
 
 
-def _filled(spec: dict[str, t.Any], given: t.Mapping[str, t.Any], ours: t.Mapping[str, t.Any] | None = None) -> Params:
+def _with_ours(spec: dict[str, t.Any], given: t.Mapping[str, t.Any], ours: t.Mapping[str, t.Any]) -> Params:
     """The parameters of another operation: what is given, what means the same here and there, or the default."""
-    same = {key: value for key, value in (ours or {}).items() if key in ("registry", "force", "disposable")}
-    return {key: {**same, **given}.get(key, about.get("default")) for key, about in spec.items()}
+    return filled(spec, {**{key: ours[key] for key in ("registry", "force", "disposable")}, **given})

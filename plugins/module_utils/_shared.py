@@ -11,13 +11,12 @@ Whoever comes first starts the container. It belongs to no task, so no teardown 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import typing as t
 
 from . import _containers, _pg_databases, _pg_pull, _pg_server, _postgres, _secrets
-from ._door import Params, Result
+from ._door import Params, Result, filled, together
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._golden import Golden, is_golden
 from ._pg_server import Journal, Server, administration, compose
@@ -40,7 +39,6 @@ where d.datname ~ '^golden_' and r.rolname = d.datname
     and starts_with(shobj_description(r.oid, 'pg_authid'), '{"owner": ')
 """
 """Each is a role's of the same name; the later one was made the higher is its number."""
-LEAVE = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %(name)s"
 
 SAME = (
     *("owner", "state", "timeout", "password_file", "databases", "pull_again"),
@@ -80,21 +78,22 @@ def operation(params: Params, *, check: bool) -> Result:
     wait = params["wait"] or params["state"] == "absent" or check
     started = server.start(wait=wait, check=check)
     if check and not server.answers():
-        return _merged(started, _planned(asked))
+        return {**_facts(asked), **together(started, _planned(asked))}
     if not wait:
         _secrets.ensure(params["password_file"])  # env files have it before the databases do
-        return _merged(started, {**_nothing(), **_facts(asked)})
+        return {**_facts(asked), **together(started)}
     if params["state"] == "present":
         built = [_build(wish, asked, check=check) for wish in asked["databases"] if wish["golden"]]
-        started = functools.reduce(_merged, built, started)
+        started = together(started, *built)
         asked["databases"] = [_copied(wish, check=check) for wish in asked["databases"]]
-    return _merged(started, _pg_databases.operation(asked, check=check))
+    done = _pg_databases.operation(asked, check=check)
+    return {**done, **together(started, done)}
 
 
 def _forgotten(path: str, *, check: bool) -> Result:
     """What is left to remove of a task whose server is gone, data and all: its password."""
     if not os.path.lexists(path):
-        return _nothing()
+        return together()
     if not check:
         os.unlink(path)
     return {"changed": True, "actions": [f"remove {path}"], "diff": [{"before": f"{path}\n", "after": ""}]}
@@ -116,15 +115,15 @@ def _build(wish: dict[str, t.Any], asked: Params, *, check: bool) -> Result:
     journal = Journal(check=check)
     with administration(asked, journal) as server:
         if server.rows(COMPLETE, name=_postgres.fit_name(wish["name"])):
-            return _nothing()  # what it was copied from matters no more
+            return together()  # what it was copied from matters no more
         if not check:
             server.lock(golden.name, BUILD_SECONDS)
         if server.rows(SEALED, name=golden.name):
-            return _nothing()
+            return together()
         journal.begin(f"build golden database {golden.name}")
         if not check:
             _build_alone(golden, asked, server)
-    return {**_nothing(), "changed": True, "actions": journal.actions}
+    return {"changed": True, "actions": journal.actions, "diff": []}
 
 
 def _build_alone(golden: Golden, asked: Params, server: Server) -> None:
@@ -141,15 +140,14 @@ def _build_alone(golden: Golden, asked: Params, server: Server) -> None:
     try:
         _pg_databases.operation(given, check=False)
         address = _postgres.Address(asked["host"], asked["port"], golden.name, golden.name)
-        golden.fill(address, _secrets.read(password_file), major=server.version // 10000)
-        with server.within(golden.name) as inside:
-            inside.act(None, compose("analyze"))
+        golden.fill(address, _secrets.read(password_file), major=server.major)
+        server.analyze(golden.name)
         server.act(
             None,
             compose("alter database {} is_template true allow_connections false", golden.name),
             compose("alter role {} nologin password null", golden.name),
         )
-        server.rows(LEAVE, name=golden.name)  # what a command left running would keep it from being copied
+        server.end_sessions(golden.name)  # what a command left running would keep it from being copied
     except Exception:
         with contextlib.suppress(WorktreesError):
             _pg_databases.operation({**given, "state": "absent"}, check=False)
@@ -159,49 +157,23 @@ def _build_alone(golden: Golden, asked: Params, server: Server) -> None:
 
 def _plainly(name: str) -> dict[str, t.Any]:
     """A database of which nothing but its name is asked."""
-    return _filled(_pg_databases.ARGUMENT_SPEC["databases"]["options"], {"name": name})
+    return filled(_pg_databases.ARGUMENT_SPEC["databases"]["options"], {"name": name})
 
 
-def _filled(spec: dict[str, t.Any], given: dict[str, t.Any]) -> Params:
-    return {**{key: about.get("default") for key, about in spec.items()}, **given}
-
-
-def _facts(asked: Params) -> dict[str, t.Any]:
-    """What the task is told of databases that are still to be made."""
-    facts = {
-        one["name"]: _postgres.Address(asked["host"], asked["port"], asked["role"], one["name"]).facts(
-            "shared", asked["password_file"]
-        )
-        for one in asked["databases"]
-    }
-    return {"database": next(iter(facts.values()), None), "databases": facts}
+def _facts(asked: Params) -> Result:
+    """What the task is told of databases that are still to be made; nothing where they go."""
+    return _pg_databases.facts(asked) if asked["state"] == "present" else {}
 
 
 def _planned(asked: Params) -> Result:
     """What is going to be done in a server that is not there yet, as far as can be told."""
     if asked["state"] == "absent":
-        return {"changed": True, "actions": [f"drop database {one['name']}" for one in asked["databases"]], "diff": []}
-    goldens = [f"build golden database {one['golden'].name}" for one in asked["databases"] if one["golden"]]
-    made = _pg_pull.planned(asked["databases"])
-    return {
-        "changed": True,
-        "actions": [*goldens, f"create role {asked['role']}", *made],
-        "diff": [],
-        **_facts(asked),
-    }
-
-
-def _nothing() -> Result:
-    return {"changed": False, "actions": [], "diff": []}
-
-
-def _merged(first: Result, second: Result) -> Result:
-    return {
-        **second,
-        "changed": first["changed"] or second["changed"],
-        "actions": [*first["actions"], *second["actions"]],
-        "diff": [*first["diff"], *second["diff"]],
-    }
+        actions = [f"drop database {_postgres.fit_name(one['name'])}" for one in asked["databases"]]
+    else:
+        goldens = [f"build golden database {one['golden'].name}" for one in asked["databases"] if one["golden"]]
+        made = _pg_pull.planned(asked["databases"])
+        actions = [*goldens, f"create role {_postgres.fit_name(asked['role'])}", *made]
+    return {"changed": True, "actions": actions, "diff": []}
 
 
 def found(plans: t.Iterable[dict[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
@@ -245,7 +217,7 @@ def remove_golden(about: dict[str, t.Any]) -> None:
     """
     name = about["name"]
     own = {"owner": about["owner"], "role": name, "state": "absent", "databases": [_plainly(name)]}
-    asked = _filled(_pg_databases.ARGUMENT_SPEC, {**_as_admin(about), **own})
+    asked = filled(_pg_databases.ARGUMENT_SPEC, {**_as_admin(about), **own})
     with administration(asked, Journal(check=False)) as server:
         server.lock(name, LOOK_SECONDS)
         server.act(f"remove golden database {name}", compose("alter database {} is_template false", name))
@@ -308,9 +280,9 @@ class _Server:
     def start(self, *, wait: bool, check: bool) -> Result:
         """See that the server runs. One that the workspace does not declare is not ours to start."""
         if self.container is None or (self.params["state"] == "absent" and self.answers()):
-            return _nothing()
+            return together()
         return _containers.operation(
-            _filled(
+            filled(
                 _containers.ARGUMENT_SPEC,
                 {
                     **self.container,

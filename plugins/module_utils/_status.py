@@ -14,7 +14,7 @@ import json
 import os
 import typing as t
 
-from . import _clusters, _containers, _git, _leases, _registry, _shared, _work
+from . import _clusters, _containers, _databases, _git, _leases, _registry, _shared, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
@@ -66,7 +66,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
             f"there is no task {', '.join(missing)}{where}",
             hint="leave task out to see all of them",
         )
-    databases = _databases(every, params)
+    databases = _all_databases(every, params)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
     orphans = [] if wanted else _orphans(params, every, leases, known, databases, ours)
@@ -165,22 +165,21 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
     return about
 
 
-def _databases(records: t.Sequence[Record], params: Params) -> dict[str, dict[str, t.Any]]:
+def _all_databases(records: t.Sequence[Record], params: Params) -> dict[str, dict[str, t.Any]]:
     """All databases of ours that the back ends in use know, by back end and name."""
     found: dict[str, dict[str, t.Any]] = {}
     plans = [plan for record in records if (plan := record.plan.get("database"))]
     plans.append({"backend": params["backend"], "docker_host": params["docker_host"], "directory": params["directory"]})
-    hosts = {(plan.get("container") or plan).get("docker_host") for plan in plans if plan["backend"] == "container"}
-    for host in hosts:
+    places = _databases.Places.of(plans)
+    for host in places.docker_hosts:
         # Where Docker is down, the databases of its tasks are told as missing.
         with contextlib.suppress(EnvironmentFailure), _containers.connected(host) as client:
             for one in _containers.containers(client):
                 found[f"container {one['name']}"] = {**one, "docker_host": host}
-    folders = {(plan.get("embedded") or plan).get("directory") for plan in plans if plan["backend"] == "embedded"}
-    for folder in folders:
+    for folder in places.directories:
         for one in _clusters.clusters(folder):
             found[f"embedded {one['name']}"] = {**one, "directory": folder}
-    return found | _shared.found(plan for plan in plans if plan["backend"] == "shared" and "shared" in plan)
+    return found | _shared.found(places.servers)
 
 
 def _database_key(plan: dict[str, t.Any]) -> str:

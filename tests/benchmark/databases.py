@@ -27,7 +27,8 @@ import typing as t
 import psycopg2
 from pytest_postgresql.janitor import DatabaseJanitor
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _containers, _databases, _prune
+from ansible_collections.parallel.worktrees.plugins.module_utils import _containers, _databases
+from ansible_collections.parallel.worktrees.plugins.module_utils._door import filled
 
 MEGABYTES = {"10 MB": 2, "100 MB": 92, "1 GB": 1010}
 """What is put into a database beside the 8 MB that PostgreSQL begins with."""
@@ -87,10 +88,10 @@ class Ours:
         golden = {"folder": str(self.sql.parent), "files": [self.sql.name]}
         wish = {"name": name, "key": "main", "golden": golden}
         options = _databases.COMMON["databases"]["options"]
-        filled = _prune._filled(options, wish)
-        filled["golden"] = _prune._filled(options["golden"]["options"], golden)
+        wish = filled(options, wish)
+        wish["golden"] = filled(options["golden"]["options"], golden)
         own = _databases.ARGUMENT_SPEC[self.backend]["options"]
-        return _prune._filled(
+        return filled(
             _databases.ARGUMENT_SPEC,
             {
                 "backend": self.backend,
@@ -100,9 +101,9 @@ class Ours:
                 "user": name if self.backend == "shared" else "postgres",
                 "port": self.options.get("port") or free_port(),
                 "password_file": str(self.folder / "passwords" / name),
-                "databases": [filled],
+                "databases": [wish],
                 "timeout": 600.0,
-                self.backend: _prune._filled(own, self.options.get("own", {})),
+                self.backend: filled(own, self.options.get("own", {})),
             },
         )
 
@@ -298,7 +299,7 @@ def main() -> None:
 
 def shared_server(folder: pathlib.Path, clusters: dict[str, str], stack: contextlib.ExitStack) -> dict[str, t.Any]:
     """A server for the shared back end: a cluster of ours, with the same settings as the bare one."""
-    params = _prune._filled(
+    params = filled(
         _databases.ARGUMENT_SPEC,
         {
             "backend": "embedded",
@@ -306,7 +307,7 @@ def shared_server(folder: pathlib.Path, clusters: dict[str, str], stack: context
             "owner": OWNER.format("shared"),
             "port": free_port(),
             "password_file": str(folder / "passwords" / "shared"),
-            "embedded": _prune._filled(_databases.ARGUMENT_SPEC["embedded"]["options"], clusters),
+            "embedded": filled(_databases.ARGUMENT_SPEC["embedded"]["options"], clusters),
         },
     )
     _databases.operation(params, check=False)

@@ -17,6 +17,7 @@ import typing as t
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from integration.servers import fork, outcome
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _git, _worktrees
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer
@@ -134,21 +135,12 @@ class Sample:
         In a fork, since that user may not be let in to where this Python lies.
         """
         trust = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
-        answers, answer_here = os.pipe()
-        if (pid := os.fork()) == 0:
-            try:
-                os.setgroups([])
-                os.setgid(user)
-                os.setuid(user)
-                os.environ.update(trust)
-                os.write(answer_here, json.dumps(self.run(*names, **more)).encode())
-            finally:
-                os._exit(0)
-        os.close(answer_here)
-        with open(answers, "rb") as file:
-            result = file.read()
-        os.waitpid(pid, 0)
-        return t.cast("Result", json.loads(result))
+
+        def act() -> Result:
+            os.environ.update(trust)
+            return self.run(*names, **more)
+
+        return t.cast("Result", outcome(fork(act, user)))
 
     def start(self, *names: str, **more: t.Any) -> subprocess.Popen[bytes]:
         """The module as a process group of its own."""

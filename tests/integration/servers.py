@@ -32,7 +32,7 @@ from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _registry,
     _status,
 )
-from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer
+from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer, filled
 
 MEMORY = "/dev/shm"
 """Where servers' data are fastest: on a disk they wait for all who write to it."""
@@ -111,14 +111,25 @@ def read(path: str) -> str:
     return pathlib.Path(path).read_text(encoding="ascii").strip()
 
 
-def fork(work: c.Callable[[], t.Any]) -> tuple[int, t.IO[str]]:
-    """Do some work in a process of its own; its answer comes as JSON."""
+def docker(*arguments: str, check: bool = True) -> str:
+    """What Docker's client says, errors included."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or not check, done.stderr
+    return (done.stdout + done.stderr).strip()
+
+
+def fork(work: c.Callable[[], t.Any], user: int | None = None) -> tuple[int, t.IO[str]]:
+    """Do some work in a process of its own, as another user where one is given; its answer comes as JSON."""
     answers, question = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             os.close(answers)
+            if user is not None:
+                os.setgroups([])
+                os.setresgid(user, user, user)
+                os.setresuid(user, user, user)
             with os.fdopen(question, "w", encoding="utf-8") as pipe:
                 json.dump(work(), pipe)
             status = 0
@@ -231,14 +242,12 @@ def recorded(task: dict[str, t.Any], *, plan: bool = True) -> dict[str, t.Any]:
 
 
 def status() -> dict[str, t.Any]:
-    given = {key: about.get("default") for key, about in _status.ARGUMENT_SPEC.items()}
-    result = answer(_status.operation, given, check=False, diff=False)
+    result = answer(_status.operation, filled(_status.ARGUMENT_SPEC, {}), check=False, diff=False)
     assert not result.get("failed"), result["msg"]
     return result
 
 
 def prune(**more: t.Any) -> dict[str, t.Any]:
-    given = {key: about.get("default") for key, about in _prune.ARGUMENT_SPEC.items()}
-    result = answer(_prune.operation, {**given, **more}, check=False, diff=False)
+    result = answer(_prune.operation, filled(_prune.ARGUMENT_SPEC, more), check=False, diff=False)
     assert not result.get("failed"), result["msg"]
     return result

@@ -34,12 +34,12 @@ COLLECTION = "parallel.worktrees"
 CHANGED, SAME, USER, ENVIRONMENT, BAD = "changed", "the same", "user", "environment", "bad argument"
 IN_PROCESS, AS_MODULE = "in process", "as a module"
 
-TREE = "{{ root }}/work/backend/.worktrees/fix"
+TREE = "{{ work }}/backend/.worktrees/fix"
 PASSWORD = "{{ root }}/secrets/fix"
-GIVEN_PASSWORD = "{{ root }}/work/backend/password"
+GIVEN_PASSWORD = "{{ work }}/backend/password"
 NAME = "{{ workspace_name }}_fix"
 OWNER = "{{ workspace_name }}/fix"
-BACKEND = {"name": "backend", "path": TREE, "source": "{{ root }}/work/backend"}
+BACKEND = {"name": "backend", "path": TREE, "source": "{{ work }}/backend"}
 SET_UP = {"name": "backend", "path": TREE}
 DATABASE = {
     "host": "127.0.0.1",
@@ -63,7 +63,7 @@ USUAL: dict[str, dict[str, t.Any]] = {
         "worktrees": [
             {
                 "name": name,
-                "repo": f"{{{{ root }}}}/work/{name}",
+                "repo": f"{{{{ work }}}}/{name}",
                 "path": ".worktrees/fix",
                 "branch": "fix",
                 "submodules": submodules,
@@ -71,7 +71,7 @@ USUAL: dict[str, dict[str, t.Any]] = {
             for name, submodules in (("backend", ["migrations"]), ("app", []))
         ],
     },
-    "git_worktree_info": {"path": TREE, "repos": [{"name": "backend", "repo": "{{ root }}/work/backend"}]},
+    "git_worktree_info": {"path": TREE, "repos": [{"name": "backend", "repo": "{{ work }}/backend"}]},
     "pg_cluster": {
         "name": "server",
         "owner": "{{ workspace_name }}/server",
@@ -111,7 +111,7 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "task_exec": {"folder": "{{ root }}"},
     "task_info": {
         "workspace": "{{ workspace_name }}",
-        "repos": [{"name": "backend", "repo": "{{ root }}/work/backend"}],
+        "repos": [{"name": "backend", "repo": "{{ work }}/backend"}],
     },
     "task_prune": {"workspace": "{{ workspace_name }}", "apply": True},
     "task_record": {"workspace": "{{ workspace_name }}", "root": "{{ root }}", "task": "fix"},
@@ -226,7 +226,7 @@ CALLS = [
     call("task_prune", SAME, apply=False),
     call("task_prune", CHANGED, check=True),
     call("task_prune", CHANGED),
-    call("task_prune", ENVIRONMENT, registry="{{ root }}/work/app/README"),
+    call("task_prune", ENVIRONMENT, registry="{{ work }}/app/README"),
     call("task_prune", BAD, nonsense=1),
     call("task_exec", CHANGED, command="echo work > unsaved", folder=TREE),
     call("git_worktree", USER, state="absent"),
@@ -284,7 +284,7 @@ def answers(tmp_path_factory, postgres_image, pg_binaries) -> dict[str, Answers]
 def _answers(top: pathlib.Path, folder: pathlib.Path, image: str, variables: dict[str, t.Any]) -> Answers:
     """Make all the calls, on fresh surroundings."""
     sample = Sample(top / "sample", folder / "template")
-    ours = {"root": str(sample.root), "database_directory": str(sample.root / "clusters")}
+    ours = {"root": str(sample.root), "work": str(sample.work), "database_directory": str(sample.root / "clusters")}
     space = Surroundings(sample.root, EXAMPLE, top / "state", {**variables, **ours})
     space.environment = {"ANSIBLE_KEEP_REMOTE_FILES": "true", "ANSIBLE_REMOTE_TEMP": str(top / "remote")}
     docker("tag", image, variables["database_image"])

@@ -12,7 +12,6 @@ import os
 import pathlib
 import secrets
 import signal
-import subprocess
 import time
 import typing as t
 
@@ -20,6 +19,7 @@ import psycopg2
 import pytest
 from integration.servers import (
     Shared,
+    docker,
     fork,
     must,
     outcome,
@@ -71,12 +71,6 @@ def image(docker_client, postgres_image):
         if prepared["base"] == name:
             _containers.remove_prepared(docker_client, prepared["key"])
     docker("rmi", name)
-
-
-def docker(*args: str) -> str:
-    done = subprocess.run(["docker", *args], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @dataclasses.dataclass

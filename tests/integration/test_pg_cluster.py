@@ -27,6 +27,7 @@ import psycopg2
 import psycopg2.sql
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from integration.servers import fork, outcome
 from ports import free_port
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _clusters, _postgres
@@ -82,34 +83,6 @@ def must(task: dict[str, t.Any], **more: t.Any) -> dict[str, t.Any]:
     result = run(task, **more)
     assert not result.get("failed"), result["msg"]
     return result
-
-
-def fork(work: t.Callable[[], t.Any], user: int | None = None) -> tuple[int, t.IO[str]]:
-    """Do some work in a process of its own, as another user; its answer comes as JSON."""
-    answers, question = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.close(answers)
-            if user is not None:
-                os.setgroups([])
-                os.setresgid(user, user, user)
-                os.setresuid(user, user, user)
-            os.write(question, json.dumps(work()).encode())
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(question)
-    return pid, os.fdopen(answers, encoding="utf-8")
-
-
-def outcome(forked: tuple[int, t.IO[str]]) -> t.Any:
-    pid, answers = forked
-    with answers:
-        text = answers.read()
-    assert os.waitpid(pid, 0)[1] == 0
-    return json.loads(text)
 
 
 def psql(task: dict[str, t.Any], sql: str, password: str | None = None, **where: str) -> str:

@@ -21,6 +21,7 @@ import typing as t
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from integration.servers import docker
 from ports import free_port
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _containers
@@ -102,12 +103,6 @@ def start(task: dict[str, t.Any], **more: t.Any) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-
-
-def docker(*args: str, check: bool = True) -> str:
-    done = subprocess.run(["docker", *args], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 or not check, done.stderr
-    return (done.stdout + done.stderr).strip()
 
 
 def names() -> list[str]:

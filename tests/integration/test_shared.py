@@ -9,11 +9,11 @@ import functools
 import json
 import os
 import secrets
-import subprocess
 import typing as t
 
 import pytest
 from integration.servers import (
+    docker,
     fork,
     kill_after,
     must,
@@ -61,12 +61,6 @@ def task(server):
     yield given
     must(given, state="absent")
     assert given["name"] not in server.trace()
-
-
-def docker(*args: str, check: bool = True) -> str:
-    done = subprocess.run(["docker", *args], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 or not check, done.stderr
-    return (done.stdout + done.stderr).strip()
 
 
 @pytest.fixture

@@ -134,6 +134,7 @@ def server(version: int) -> t.Any:
     makeable = {_pg_pull.MAKEABLE: [("pg_trgm",)]}
     return types.SimpleNamespace(
         version=version * 10000,
+        major=version,
         where="here:5432",
         rows=makeable.__getitem__,
         check_extensions=lambda names: _pg_server.Server.check_extensions(
