@@ -1,0 +1,273 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host file: what a DB host is made of. The role ``db_host`` writes it, everything on the host reads it.
+
+Private to this collection: may change without notice.
+
+It holds no secrets, so everybody may read it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import typing as t
+
+from . import _clusters, _files, _options
+from ._errors import EnvironmentFailure, UserError
+
+HOST_FILE = "/etc/parallel-worktrees/db_host.json"
+SET_UP = "set the host up: ansible-playbook parallel.worktrees.db_host"
+
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
+"""Names of sources and branches: no dots, no slashes, so that they can be folders beside files of ours."""
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+BRANCH_OPTIONS: dict[str, t.Any] = {
+    "shared_buffers": {"type": "str", "default": "32MB"},
+    "max_connections": {"type": "int", "default": 30},
+    "memory": {"type": "str", "default": "512M"},
+    "settings": {"type": "dict", "default": {}},
+}
+PORTS_OPTIONS: dict[str, t.Any] = {
+    "first": {"type": "int", "default": 6500},
+    "last": {"type": "int", "default": 6999},
+}
+SOURCE_OPTIONS: dict[str, t.Any] = {
+    "kind": {"type": "str", "required": True, "choices": ["standby", "dump"]},
+    "database": {"type": "str", "required": True},
+    "host": {"type": "str"},
+    "port": {"type": "int", "default": 5432},
+    "user": {"type": "str"},
+    "password_file": {"type": "path", "no_log": False},
+    "slot": {"type": "str"},
+    "dump": {"type": "path"},
+    "extensions": {"type": "list", "elements": "str", "default": []},
+    "mask": {"type": "path"},
+    "settings": {"type": "dict", "default": {}},
+    "every": {"type": "str", "default": "1h"},
+    "keep": {"type": "int", "default": 3},
+    "keep_age": {"type": "str"},
+    "expire": {"type": "str"},
+}
+OPTIONS: dict[str, t.Any] = {
+    "store": {"type": "str", "required": True, "choices": ["zfs", "btrfs", "xfs"]},
+    "pool": {"type": "str"},
+    "root": {"type": "path", "default": "/srv/parallel-worktrees"},
+    "run": {"type": "path", "default": "/run/parallel-worktrees"},
+    "state": {"type": "path", "default": "/var/lib/parallel-worktrees"},
+    "user": {"type": "str", "default": "parallel-worktrees"},
+    "bin_directory": {"type": "path", "required": True},
+    "supervisor": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
+    "address": {"type": "str", "default": "127.0.0.1"},
+    "port": {"type": "int", "default": 6432},
+    "branch_ports": {"type": "dict", "options": PORTS_OPTIONS, "default": {}},
+    "branch": {"type": "dict", "options": BRANCH_OPTIONS, "default": {}},
+    "quota": {"type": "str"},
+    "reserve": {"type": "float", "default": 10},
+    "sources": {"type": "dict", "default": {}},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the data of branches come from.
+
+    :ivar kind: ``standby`` follows a primary by streaming; ``dump`` is restored anew for each golden.
+    :ivar database: the one that branches are made for.
+    :ivar slot: of the standby on the primary; None for none.
+    :ivar mask: a file of SQL that runs on each golden before any branch can be made of it.
+    :ivar settings: of the servers that carry the data, such as ``shared_preload_libraries``.
+    :ivar every: seconds from one golden to the next.
+    :ivar keep: how many goldens stay.
+    :ivar keep_age: seconds after which a golden goes though it is among those; None for never.
+    :ivar expire: seconds without a session after which branches of it go, where they say nothing else.
+    """
+
+    name: str
+    kind: str
+    database: str
+    host: str | None
+    port: int
+    user: str | None
+    password_file: str | None
+    slot: str | None
+    dump: str | None
+    extensions: tuple[str, ...]
+    mask: str | None
+    settings: dict[str, str]
+    every: float
+    keep: int
+    keep_age: float | None
+    expire: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Branches:
+    """What a branch may use: ``memory`` limits its unit, the rest are settings of its server."""
+
+    shared_buffers: str
+    max_connections: int
+    memory: str
+    settings: dict[str, t.Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """A DB host.
+
+    :ivar store: the file system behind the pool.
+    :ivar pool: ZFS' name of the dataset that all of ours lie in.
+    :ivar root: where that is mounted.
+    :ivar run: sockets; ``state``: locks, logs and PgBouncer's files.
+    :ivar user: the system user of PostgreSQL and PgBouncer.
+    :ivar port: of PgBouncer, at ``address``.
+    :ivar branch_ports: the first and the last.
+    :ivar reserve: percent of the pool that stay free.
+    """
+
+    store: str
+    pool: str | None
+    root: str
+    run: str
+    state: str
+    user: str
+    bin_directory: str
+    supervisor: str
+    address: str
+    port: int
+    branch_ports: range
+    branch: Branches
+    quota: str | None
+    reserve: float
+    sources: dict[str, Source]
+
+    @property
+    def account(self) -> _clusters.Account:
+        return _clusters.Account.of(self.user)
+
+    def source(self, name: str) -> Source:
+        """
+        :raises UserError: there is none of this name.
+        """
+        if name not in self.sources:
+            known = ", ".join(sorted(self.sources)) or "none"
+            raise UserError(
+                f"this DB host has no source {name!r}; there are: {known}",
+                hint="add it to db_host_sources and run parallel.worktrees.db_host again",
+            )
+        return self.sources[name]
+
+    @contextlib.contextmanager
+    def locked(self, what: str = "pool") -> t.Iterator[int]:
+        """Keep others from the pool, or from something that takes longer; the descriptor carries the lock.
+
+        The pool's is held for moments only, so that nobody waits for a golden that is being made.
+        """
+        folder = os.path.join(self.state, "locks")
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFailure(f"cannot make {folder}: {error.strerror}", hint=SET_UP) from error
+        with _files.locked(os.path.join(folder, what)) as handle:
+            yield handle
+
+
+def load(path: str = HOST_FILE) -> Host:
+    """
+    :raises UserError: there is no host file, or it says what cannot be.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            given = json.load(file)
+    except FileNotFoundError as error:
+        raise UserError(f"this machine is no DB host: it has no {path}", hint=SET_UP) from error
+    except (OSError, ValueError) as error:
+        raise EnvironmentFailure(f"cannot read {path}: {error}", hint=SET_UP) from error
+    return parse(given, path)
+
+
+def parse(given: t.Any, path: str) -> Host:
+    """A host as the text of its file has it.
+
+    :raises UserError: it cannot be one; with all that is wrong.
+    """
+    wrong = list(_faults(given)) if isinstance(given, dict) else ["it is no dictionary"]
+    if wrong:
+        raise UserError(f"{path} is no host file: {'; '.join(wrong)}", hint=SET_UP)
+    host = _read(OPTIONS, given)
+    ports = _read(PORTS_OPTIONS, host["branch_ports"])
+    if not 0 < ports["first"] <= ports["last"] < 65536:
+        raise UserError(f"{path} is no host file: no port is in branch_ports: {ports}", hint=SET_UP)
+    return Host(
+        **{
+            **host,
+            "branch_ports": range(ports["first"], ports["last"] + 1),
+            "branch": Branches(**_read(BRANCH_OPTIONS, host["branch"])),
+            "sources": {name: _source(name, about) for name, about in host["sources"].items()},
+        }
+    )
+
+
+def seconds(text: str) -> float:
+    """A length of time such as ``90s``, ``1h`` or ``7d``.
+
+    :raises ValueError: it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhdw])", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no length of time: a number and one of s, m, h, d, w are, as in 7d")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def _read(spec: dict[str, t.Any], given: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What is given, and defaults; what comes out of Ansible may be a number's text."""
+    found = {name: about.get("default") if given.get(name) is None else given[name] for name, about in spec.items()}
+    casts: dict[str, t.Callable[[t.Any], t.Any]] = {"int": int, "float": float}
+    return {
+        name: value if value is None or (cast := casts.get(spec[name]["type"])) is None else cast(value)
+        for name, value in found.items()
+    }
+
+
+def _source(name: str, about: dict[str, t.Any]) -> Source:
+    given = _read(SOURCE_OPTIONS, about)
+    times = {key: None if given[key] is None else seconds(given[key]) for key in ("every", "keep_age", "expire")}
+    return Source(**{**given, **times, "name": name, "extensions": tuple(given["extensions"])})
+
+
+def _faults(given: dict[str, t.Any]) -> t.Iterator[str]:
+    """What is wrong with a host file."""
+    spec = {**OPTIONS, "sources": {"type": "dict"}}
+    for name in given:
+        if name not in spec:
+            yield f"{name}: nothing reads it{_options.meant(name, spec)}"
+    yield from _options.faults(spec, given, lambda value: value)
+    if given.get("store") == "zfs" and not given.get("pool"):
+        yield "pool is missing, which names the dataset of a ZFS store"
+    sources = given.get("sources")
+    for name, about in sources.items() if isinstance(sources, dict) else ():
+        if not re.fullmatch(NAME, name):
+            yield f"{name!r} is no name of a source: letters, digits, '_' and '-' are"
+        elif not isinstance(about, dict):
+            yield f"sources.{name} is no dictionary"
+        else:
+            yield from _faults_of_source(about, f"sources.{name}.")
+
+
+def _faults_of_source(about: dict[str, t.Any], where: str) -> t.Iterator[str]:
+    yield from _options.faults(SOURCE_OPTIONS, about, lambda value: value, where)
+    needed = {"standby": ("host", "user"), "dump": ("dump",)}.get(str(about.get("kind")), ())
+    yield from (f"{where}{name} is missing" for name in needed if not about.get(name))
+    for name in ("every", "keep_age", "expire"):
+        try:
+            seconds(str(about.get(name) or "1s"))
+        except ValueError as error:
+            yield f"{where}{name}: {error}"
+    if re.fullmatch(r"0|-\d+", str(about.get("keep"))):
+        yield f"{where}keep is {about['keep']}, and one golden has to stay"
