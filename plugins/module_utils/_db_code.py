@@ -16,7 +16,7 @@ import os
 import pkgutil
 import typing as t
 
-from . import _branches, _files, _sources
+from . import _branches, _files
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 
@@ -24,7 +24,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {"directory": {"type": "path", "default": "/us
 
 PACKAGE = "parallel_worktrees"
 BEGIN = "__init__.py"
-ENTRIES = tuple(module.__name__.rpartition(".")[2] for module in (_branches, _sources))
+ENTRIES = tuple(module.__name__.rpartition(".")[2] for module in (_branches,))
 """What timers and the start of the machine run."""
 
 

@@ -185,11 +185,10 @@ class Pool:
         :raises UserError: something is at the mount point, which would be hidden.
         """
         root = self.wish.root
-        with contextlib.suppress(FileNotFoundError):
-            if not os.path.isdir(root) or os.path.ismount(root) or os.listdir(root):
-                raise UserError(
-                    f"{root} is not empty, so nothing is mounted there", hint="move it away, or choose another root"
-                )
+        if os.path.lexists(root) and (not os.path.isdir(root) or os.path.ismount(root) or os.listdir(root)):
+            raise UserError(
+                f"{root} is no empty folder, so nothing is mounted there", hint="move it away, or choose another root"
+            )
 
     def _make_places(self) -> None:
         """Make the file, and note down that the places are being written to."""
