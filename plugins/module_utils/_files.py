@@ -19,10 +19,12 @@ from ._errors import EnvironmentFailure
 TEMPORARY = ".parallel-worktrees"
 
 
-def write(path: str, content: bytes, *, mode: int) -> None:
+def write(path: str, content: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
     """Replace a file in one step: readers see the old content or the new, never a part.
 
     The temporary neighbour has a fixed name, so that a killed run leaves at most one, which the next overwrites.
+
+    :arg owner: numbers of user and group; ourselves where it is not given.
     """
     folder, name = os.path.split(path)
     temporary = temporary_name(folder, name)
@@ -32,6 +34,8 @@ def write(path: str, content: bytes, *, mode: int) -> None:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with open(handle, "wb") as file:
             os.fchmod(handle, mode)
+            if owner is not None:
+                os.fchown(handle, *owner)
             file.write(content)
         os.replace(temporary, path)
     except OSError as error:
