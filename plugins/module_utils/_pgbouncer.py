@@ -183,7 +183,7 @@ class Pooler:
         with contextlib.suppress(_postgres.driver().OperationalError):
             self._connect().close()
             return
-        if self.host.supervisor == "process":
+        if not os.path.exists(self.config):  # the role db_host has written it, where that was at work
             self.set_up()
         self.supervisor.start_pooler(self.config)
         until = time.monotonic() + START_SECONDS

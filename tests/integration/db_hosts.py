@@ -58,11 +58,11 @@ class DbHost(workspaces.Workspace):
 
     def everything(self) -> list[str]:
         """All that a run could touch: files with their times, file systems, services, rules of the firewall."""
-        find = (
-            "find /etc /srv /usr/local /var/lib /run /root -xdev -not -path '*/.ansible*'"
-            " -not -path '/run/systemd/*' -not -path '/run/user*' -not -path '/run/sudo/*' -not -path '/run/utmp'"
-            " -not -path '/var/lib/systemd/*' -not -path '/var/lib/apt/*' -printf '%p %m %u %T@ %s %l\\n' | sort"
-        )
+        moving = ("*/.ansible*", "/run", "/run/systemd/*", "/run/user*", "/run/sudo/*", "/run/utmp", "/run/motd*")
+        moving += ("/var/lib/systemd/*", "/var/lib/apt/*")
+        left_out = " ".join(f"-not -path '{path}'" for path in moving)
+        places = "/etc /srv /usr/local /var/lib /run /root"
+        find = f"find {places} -xdev {left_out} -printf '%p %m %u %T@ %s %l\\n' | sort"
         asked = (
             find,
             "grep -v ' /run/' /proc/mounts",

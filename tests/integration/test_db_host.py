@@ -25,6 +25,7 @@ SERVICES = [
 def bare(machines, tmp_path_factory):
     """A machine that nothing was done to, which this one may be a client of."""
     machine = machines()
+    machine.on("systemctl", "is-system-running", "--wait")
     gateway = machine.container.attrs["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
     return DbHost(tmp_path_factory.mktemp("db_host"), machine, "zfs", db_host_clients=[gateway])
 
@@ -32,8 +33,7 @@ def bare(machines, tmp_path_factory):
 @pytest.fixture(scope="module")
 def planned(bare):
     """A dry run on the bare machine, and what it changed there."""
-    bare.on("true")  # what the first connection leaves
-    bare.calls({"git_worktree_info": {"path": "/"}})
+    bare.calls({"db_pool": {"store": "zfs"}})  # what the first connection leaves
     before = bare.everything()
     run = bare.run("db_host", "--check", "--diff").must()
     return run, before, bare.everything()
@@ -162,7 +162,9 @@ def test_a_reboot(host, power_cut):
 def test_what_is_not_ours_is_refused(host):
     """A pool, a dataset, a file, a device in use, one with data, and a mount point with something in it."""
     host.on("sh", "-ec", "zfs create -o mountpoint=none tank/theirs; echo data > /var/lib/theirs; mkdir -p /srv/full/x")
-    host.on("sh", "-ec", "truncate -s 400M /var/lib/a /var/lib/b; echo data | dd of=/var/lib/b bs=1M seek=399 2>&1")
+    host.on(
+        "sh", "-ec", "truncate -s 400M /var/lib/a /var/lib/b; echo data | dd of=/var/lib/b bs=1M seek=399 conv=notrunc"
+    )
     host.on("sh", "-ec", "truncate -s 200M /var/lib/c /var/lib/d; zpool create -f -m none theirs /var/lib/c")
     loops = [host.on("losetup", "--find", "--show", f"/var/lib/{name}") for name in "ab"]
     zfs, xfs = {"store": "zfs", "dataset": "new/ours", "root": "/srv/new"}, {"store": "xfs", "root": "/srv/new"}
@@ -248,3 +250,29 @@ def test_a_pool_of_another_file_system(host, store):
     assert refused["failure"] == "user"
     assert f"{device} is mounted at {root}-device already" in refused["msg"]
     host.on("sh", "-ec", f"umount {root} {root}-device; losetup --detach {device}; sed -i '\\#{root}#d' /etc/fstab")
+
+
+def test_cron_and_processes_in_the_place_of_systemd(machines, tmp_path):
+    """Which here starts nothing but cron."""
+    machine = machines()
+    machine.on("systemctl", "is-system-running", "--wait")
+    gateway = machine.container.attrs["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
+    host = DbHost(tmp_path, machine, "xfs", db_host_supervisor="process", db_host_clients=[gateway])
+    host.run("db_host").must()
+    assert host.run("db_host").must().changed == 0
+    assert host.on("systemctl", "list-unit-files", "--no-legend", "parallel-worktrees*", may_fail=True) == ""
+    assert "refused" not in knock(host)
+
+    pid = host.on("pgrep", "--exact", "pgbouncer")
+    host.run("db_host", db_host_clients=["192.0.2.0/24"]).must()
+    assert "Connection refused" in knock(host)
+    host.run("db_host").must()
+    assert host.on("pgrep", "--exact", "pgbouncer") == pid
+    host.run("db_host", db_host_port=6433).must()
+    assert "Connection refused" in knock(host)
+    host.run("db_host").must()
+
+    machine.reboot()
+    assert wait_for(lambda: "refused" in knock(host), seconds=60) is False
+    assert "parallel_worktrees" in host.on("nft", "list", "tables")
+    assert "parallel_worktrees._sources refresh" in host.on("cat", "/etc/cron.d/parallel-worktrees")
