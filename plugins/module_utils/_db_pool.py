@@ -336,15 +336,15 @@ class Mounted(Pool):
         about = _signature(first)
         if about.get("TYPE") == wish.store and about.get("LABEL") == LABEL and not _is_in_the_making(wish.places):
             found = {"file_system": f"{wish.store} on {first}", "uuid": about["UUID"]}
-        places = [os.path.realpath(one) for one in wish.places]
-        for source, where in _mounts():
-            if found and where != wish.root and _place(source) in places:
+        places = {os.path.realpath(one) for one in wish.places}
+        for other, where in _mounts():
+            if found and where != wish.root and _behind(other) & places:
                 raise UserError(
                     f"{first} is mounted at {where} already",
                     hint=f"give that as root; or unmount it, and remove its line from {FSTAB}",
                 )
-        source = next((source for source, where in _mounts() if where == wish.root), None)
-        if source is not None and (not found or _place(source) not in places):
+        source = next((other for other, where in _mounts() if where == wish.root), None)
+        if source is not None and (not found or not _behind(source) & places):
             raise UserError(
                 f"{source} is mounted at {wish.root}, and is not ours on {first}",
                 hint="choose another root, or unmount it",
@@ -480,12 +480,13 @@ def _mounts() -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in reversed(rows)]
 
 
-def _place(source: str) -> str:
-    """The device or the file that a mount's source is."""
+def _behind(source: str) -> set[str]:
+    """The device that a mount's source is, and the file that it may stand for."""
+    behind = {os.path.realpath(source)}
     name = os.path.basename(source)
     with contextlib.suppress(OSError), open(f"/sys/block/{name}/loop/backing_file", encoding="utf-8") as file:
-        return file.read().strip()
-    return os.path.realpath(source)
+        behind.add(file.read().strip())
+    return behind
 
 
 def _fstab() -> list[str]:

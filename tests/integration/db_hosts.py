@@ -35,6 +35,10 @@ class DbHost(workspaces.Workspace):
         self.inventory = folder / "inventory.yml"
         self.inventory.write_text(yaml.safe_dump({"db_hosts": {"hosts": {"box": machine.inventory()}}}))
 
+    def run(self, verb: str, *options: str, **variables: t.Any) -> workspaces.Run:
+        """To its end, which takes a while: packages are installed."""
+        return self.start(verb, *options, **variables).end(timeout=900)
+
     def calls(self, *calls: dict[str, t.Any]) -> list[dict[str, t.Any]]:
         """The answers of modules of this collection, called there one after another by root."""
         tasks = [
@@ -58,17 +62,13 @@ class DbHost(workspaces.Workspace):
 
     def everything(self) -> list[str]:
         """All that a run could touch: files with their times, file systems, services, rules of the firewall."""
-        moving = ("*/.ansible*", "/run", "/run/systemd/*", "/run/user*", "/run/sudo/*", "/run/utmp", "/run/motd*")
-        moving += ("/var/lib/systemd/*", "/var/lib/apt/*")
+        moving = ["*/.ansible*", "/run", "/run/systemd/*", "/run/user*", "/run/sudo/*", "/run/utmp", "/run/motd*"]
+        moving += ["/var/lib/systemd/*", "/var/lib/apt/*"]
         left_out = " ".join(f"-not -path '{path}'" for path in moving)
         places = "/etc /srv /usr/local /var/lib /run /root"
         find = f"find {places} -xdev {left_out} -printf '%p %m %u %T@ %s %l\\n' | sort"
-        asked = (
-            find,
-            "grep -v ' /run/' /proc/mounts",
-            "losetup -a",
-            "systemctl list-units --plain --no-legend --type=service --state=active",
-        )
+        units = "systemctl list-units --all --plain --no-legend 'parallel-worktrees*' 'postgresql*' 'pgbouncer*' 'zfs*'"
+        asked = (find, "grep -v ' /run/' /proc/mounts", units, "! command -v nft >/dev/null || nft list ruleset")
         return [line for one in asked for line in self.on("sh", "-c", one).splitlines()]
 
     def host_file(self) -> dict[str, t.Any]:

@@ -12,6 +12,7 @@ import pytest
 from integration.db_hosts import ROOT, DbHost
 from integration.workspaces import wait_for
 
+OTHERS = ["btrfs-progs", "xfsprogs"]
 SERVICES = [
     "parallel-worktrees-firewall.service",
     "parallel-worktrees-pgbouncer.service",
@@ -27,7 +28,9 @@ def bare(machines, tmp_path_factory):
     machine = machines()
     machine.on("systemctl", "is-system-running", "--wait")
     gateway = machine.container.attrs["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
-    return DbHost(tmp_path_factory.mktemp("db_host"), machine, "zfs", db_host_clients=[gateway])
+    return DbHost(
+        tmp_path_factory.mktemp("db_host"), machine, "zfs", db_host_clients=[gateway], db_host_packages=OTHERS
+    )
 
 
 @pytest.fixture(scope="module")
@@ -216,19 +219,19 @@ def test_a_killed_run_is_taken_up(host):
     given = {"store": "zfs", "dataset": "half/ours", "root": "/srv/half", "file": "/var/lib/half", "size": "400M"}
     first, again = host.calls({"db_pool": given}, {"db_pool": given})
     assert (first["changed"], again["changed"]) == (True, False), first
-    host.on(
-        "sh", "-ec", "! test -e /etc/parallel-worktrees/pool-in-the-making.json; zpool destroy half; rm /var/lib/half"
-    )
+    assert "failed" not in again, again
+    host.on("test", "!", "-e", "/etc/parallel-worktrees/pool-in-the-making.json")
+    host.on("sh", "-ec", "until zpool destroy half; do sleep 0.2; done 2>/dev/null; rm /var/lib/half")
 
 
 @pytest.mark.parametrize("store", ["btrfs", "xfs"])
 def test_a_pool_of_another_file_system(host, store):
     """On a file and on a device; it is there after the next start."""
-    host.on("sh", "-ec", "export DEBIAN_FRONTEND=noninteractive; apt-get -qq install btrfs-progs xfsprogs >/dev/null")
     root, file = f"/srv/{store}", f"/var/lib/{store}"
     given = {"store": store, "root": root, "file": file, "size": "400M"}
     first, again = host.calls({"db_pool": given}, {"db_pool": given})
     assert (first["changed"], again["changed"]) == (True, False), first
+    assert "failed" not in again, again
     assert host.on("findmnt", "-no", "FSTYPE", root) == store
     host.on("sh", "-ec", f"echo data > {root}/one; cp --reflink=always {root}/one {root}/two")
 
@@ -246,6 +249,7 @@ def test_a_pool_of_another_file_system(host, store):
         {"db_pool": beside}, {"db_pool": beside}, {"db_pool": {**beside, "root": f"{root}-other"}}
     )
     assert (first["changed"], again["changed"]) == (True, False), first
+    assert "failed" not in again, again
     assert host.on("findmnt", "-no", "SOURCE", f"{root}-device") == device
     assert refused["failure"] == "user"
     assert f"{device} is mounted at {root}-device already" in refused["msg"]
