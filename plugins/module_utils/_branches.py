@@ -94,11 +94,12 @@ CERTAIN = {
     "ssl": "off",
     "logging_collector": "off",
     "log_destination": "stderr",
-    "external_pid_file": "",
     "listen_addresses": "127.0.0.1",
     "unix_socket_permissions": "0700",
 }
 """A branch talks to nobody, its source least of all, and may be lost in a crash of the machine."""
+
+KEPT = "set synchronous_commit = on"
 
 SHARED_BLOCKS = {"wal_init_zero": "off", "wal_recycle": "off"}
 """Where a block that is written anew is another one anyway."""
@@ -117,12 +118,11 @@ select concat_ws(', ',
 """
 """What would let a branch touch its source."""
 
-SESSIONS = """
-select
-    (select count(*) from pg_stat_activity where datname = %(database)s and backend_type = 'client backend'),
-    (select to_jsonb(s) ->> 'sessions' from pg_stat_database s where datname = %(database)s)
+DIRECT = """
+select count(*) from pg_stat_activity
+where datname = %(database)s and backend_type = 'client backend' and client_addr is not null
 """
-"""Of clients, now and since the beginning; PostgreSQL 13 and older do not count the latter."""
+"""Sessions of people on the DB host itself; PgBouncer, which tells of its own, comes by the socket."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Mark:
     :ivar admin: the superuser, who comes in from this machine only; ``owner_role`` owns all that is in the database.
     :ivar data_at: when its data were those of the source.
     :ivar expires: after so many seconds without a session it goes; None for never.
-    :ivar last_used: when a session was last seen, or when it was made; ``sessions``: how many there had been by then.
+    :ivar last_used: when a session was last seen, or when it was made; ``queries``: how many PgBouncer had had by then.
     """
 
     owner: str
@@ -150,7 +150,7 @@ class Mark:
     data_at: t.Any
     created: float
     last_used: float
-    sessions: int | None = None
+    queries: int = 0
     expires: float | None = None
     protected: bool = False
     kind: str = "branch"
@@ -201,11 +201,11 @@ class Wish:
             try:
                 expires = _db_host.seconds(expires)
             except ValueError as error:
-                raise UserError(f"branch {name}: expires: {error}") from error
+                raise UserError(f"branch {name}: expires: {error}", hint="such as expires: 7d") from error
         if params["source"] and params["parent"]:
             raise UserError(f"branch {name} is a copy of a source or of a parent, not of both", hint="leave one out")
         if params["parent"] == name:
-            raise UserError(f"branch {name} cannot be its own parent")
+            raise UserError(f"branch {name} cannot be its own parent", hint="name another one: parent")
         return cls(
             name=name,
             owner=params["owner"],
@@ -252,11 +252,11 @@ def operation(params: Params, *, check: bool) -> Result:
 def info(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it touches nothing anyway
     """Look at all branches, or some of them."""
     work = Work(_db_host.load(params["host_file"]), check=True)
-    known: dict[str, _pgbouncer.Known] = {}
+    uses: dict[str, _pgbouncer.Use] = {}
     with contextlib.suppress(EnvironmentFailure):
-        known = work.pooler.known()
+        uses = work.pooler.uses()
     told = [
-        work.about(volume, known)
+        work.about(volume, uses)
         for volume in work.store().volumes(LIVE)
         if params["name"] in (None, os.path.basename(volume.name))
         if params["owner"] in (None, volume.mark.get("owner"))
@@ -273,7 +273,7 @@ def _present(work: Work, wish: Wish) -> Result:
         before = {"phase": found.phase}
         work.discard(LIVE, wish.name, f"remove branch {wish.name}, which a killed run has left")
     if wish.password is None and not work.check:
-        raise UserError(f"branch {wish.name}: a new branch needs password")
+        raise UserError(f"branch {wish.name} is new, and needs a password", hint="give it: password")
     if wish.parent is not None:
         mark = _make_from_parent(work, wish)
     else:
@@ -374,7 +374,7 @@ def _reset(work: Work, wish: Wish) -> Result:
         volume = next(one for one in volumes if one.name == live)
         origin = t.cast("str", volume.origin)
         mark = dataclasses.replace(found, expires=work.expiry(wish, found.source), protected=wish.protected)
-        draft = dataclasses.replace(mark, phase=CREATING, sessions=None, last_used=time.time())
+        draft = dataclasses.replace(mark, phase=CREATING, queries=0, last_used=time.time())
         work.act(
             f"reset branch {name} to {origin}",
             lambda: store.clone(origin, aside, draft.as_dict(), quota=work.host.quota),
@@ -382,9 +382,11 @@ def _reset(work: Work, wish: Wish) -> Result:
     before = {**work.state(found), "since": found.created}
     after = dataclasses.replace(draft, phase=READY, created=time.time())
     if not work.check:
-        password = wish.password or work.verifier(LIVE, name)
+        password = work.verifier(LIVE, name)  # kept, for PgBouncer has let clients in by it who wait now
+        if password is None or (wish.password and not _postgres.verifies(password, wish.password)):
+            password = wish.password
         if password is None:
-            raise UserError(f"branch {name}: its password is lost", hint="give it: password")
+            raise UserError(f"branch {name} has lost its password", hint="give it: password")
         work.adapt(ASIDE, name, draft)
         beside = _services.Process(work.host, work.host.account)
         try:
@@ -587,14 +589,10 @@ class Work:
         except FileNotFoundError:
             return None
 
-    def about(self, volume: Volume, known: t.Mapping[str, _pgbouncer.Known]) -> dict[str, t.Any]:
+    def about(self, volume: Volume, uses: t.Mapping[str, _pgbouncer.Use]) -> dict[str, t.Any]:
         mark, name = Mark.of(volume), os.path.basename(volume.name)
-        size = self.store().size(volume.name)
-        sessions = None
-        if self.is_running(name):
-            with contextlib.suppress(EnvironmentFailure):
-                sessions, _total = self.sessions(name, mark)
-        told = {key: value for key, value in mark.as_dict().items() if key not in ("kind", "sessions", "last_used")}
+        size, running = self.store().size(volume.name), self.is_running(name)
+        told = {key: value for key, value in mark.as_dict().items() if key not in ("kind", "queries", "last_used")}
         return {
             **told,
             "name": name,
@@ -604,16 +602,29 @@ class Work:
             "own_bytes": size.own,
             "full_bytes": size.full,
             "age": max(0, int(time.time() - mark.created)),
-            "running": self.is_running(name),
-            "routed": name in known,
-            "sessions": sessions,
+            "running": running,
+            "routed": name in uses,
+            "sessions": uses[name].clients if running and name in uses else None,
         }
 
-    def sessions(self, name: str, mark: Mark) -> tuple[int, int | None]:
-        """How many clients are in a branch, and have been since it began."""
-        with self.administration(self._sockets(name), mark, "postgres") as connection:
-            now, total = _rows(connection, SESSIONS, database=mark.database)[0]
-        return int(now), None if total is None else int(total)
+    def seen_used(self, name: str, mark: Mark) -> Mark:
+        """The mark, brought up to date where somebody has used the branch since the last look.
+
+        :raises EnvironmentFailure: that cannot be told.
+        """
+        use = self.pooler.uses().get(name, _pgbouncer.Use())
+        sockets = self._sockets(name)
+        address = _postgres.Address(sockets, mark.port, mark.admin, "postgres")
+        try:
+            with _pgbouncer.as_user(self.host.account.uid):
+                connection = _postgres.connect(address, None)
+        except _postgres.driver().OperationalError as error:
+            raise EnvironmentFailure(f"the server at {sockets} does not answer: {str(error).strip()}") from error
+        with contextlib.closing(connection):
+            ((direct,),) = _rows(connection, DIRECT, database=mark.database)
+        if not (use.clients or direct or use.queries != mark.queries):
+            return mark
+        return dataclasses.replace(mark, last_used=time.time(), queries=use.queries)
 
     def names(self) -> list[str]:
         """Of all branches, those included of which a killed run has left a part."""
@@ -643,7 +654,10 @@ class Work:
                 hint="leave user out, and it is called like the branch",
             )
         if len(os.path.join(self._sockets(wish.name), ".s.PGSQL.65535")) > 107:
-            raise UserError(f"{self.host.run}/{wish.name} is too long for the path of a socket")
+            raise UserError(
+                f"branch {wish.name}: {self._sockets(wish.name)} is too long for the path of a socket",
+                hint="choose a shorter name",
+            )
         store.check_room(f"cannot make branch {wish.name}")
         now = time.time()
         return Mark(
@@ -841,16 +855,6 @@ class Work:
         for volume in self.store().volumes(LIVE):
             self.forget_snapshot(os.path.basename(volume.name), child)
 
-    @contextlib.contextmanager
-    def administration(self, sockets: str, mark: Mark, database: str) -> t.Iterator[Connection]:
-        try:
-            with _pgbouncer.as_user(self.host.account.uid):
-                connection = _postgres.connect(_postgres.Address(sockets, mark.port, mark.admin, database), None)
-        except _postgres.driver().OperationalError as error:
-            raise EnvironmentFailure(f"the server at {sockets} does not answer: {str(error).strip()}") from error
-        with contextlib.closing(connection):
-            yield connection
-
     def _await(self, shelf: str, name: str, mark: Mark, timeout: float) -> Connection:
         """A connection as administrator, as soon as there can be one."""
         sockets = self._sockets(name if shelf == LIVE else _beside(name))
@@ -924,8 +928,8 @@ def _rows(connection: Connection, query: str, **values: t.Any) -> list[tuple[t.A
 
 
 def _execute(connection: Connection, *statements: Composable) -> None:
-    """All of it as one transaction."""
-    text = "; ".join(statement.as_string(connection) for statement in statements)
+    """All of it as one transaction, which a crash of the server does not undo."""
+    text = "; ".join(statement.as_string(connection) for statement in (compose(KEPT), *statements))
     with connection.cursor() as cursor:
         try:
             cursor.execute(text)
@@ -997,11 +1001,12 @@ def _sweep_one(work: Work, name: str) -> None:
         return
     seen = mark
     if work.is_running(name):
-        with contextlib.suppress(EnvironmentFailure):
-            at_work, total = work.sessions(name, mark)
-            if at_work or total != mark.sessions:
-                seen = dataclasses.replace(mark, last_used=now, sessions=total)
-                work.mark(LIVE, name, seen)
+        try:
+            seen = work.seen_used(name, mark)
+        except EnvironmentFailure:
+            return
+        if seen != mark:
+            work.mark(LIVE, name, seen)
     if now - seen.last_used > mark.expires:
         idle = f"{mark.expires:g} s"
         with contextlib.suppress(UserError):  # others stand on it

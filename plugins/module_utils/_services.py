@@ -131,7 +131,7 @@ class Process:
     def start_pooler(self, config: str) -> None:
         make_socket_folder(self.host, "pgbouncer", self.account)
         log = os.path.join(os.path.dirname(config), "pgbouncer.log")
-        self._launch(("pgbouncer", "--quiet", config), log)
+        self._launch(("pgbouncer", config), log)
 
     def last_words(self, name: str, folder: str) -> str:  # noqa: ARG002 - the log lies beside the data
         with contextlib.suppress(FileNotFoundError), open(server_in(folder).log, encoding="utf-8") as file:

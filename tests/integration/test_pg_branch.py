@@ -160,13 +160,12 @@ def test_what_it_may_and_what_it_cannot(host, name):
     host.sql(name, "alter table orders add column more int; create extension pg_trgm; create schema mine")
     for setting, value in (
         ("archive_mode", "off"),
-        ("primary_conninfo", ""),
         ("listen_addresses", "127.0.0.1"),
         ("parallel_worktrees.database", name),
         ("shared_buffers", "32MB"),
         ("max_connections", "30"),
     ):
-        assert host.sql(name, told % setting) in ([value], []) or setting == "primary_conninfo"
+        assert host.sql(name, told % setting) == [value]
     assert host.sql(name, "select rolname from pg_roles where rolcanlogin order by 1") == sorted(
         [name, _pgbouncer.PROBE, "postgres"]
     )
@@ -282,7 +281,7 @@ def test_what_cannot_be_made(host, name):
     assert "was made with the parent None" in host.refused(name, "user", parent="other")
     assert "length of time" in host.refused("none", "user", expires="soon")
     assert "no branch none to reset" in host.refused("none", "user", state="reset")
-    assert "needs password" in host.refused("none", "user", password=None)
+    assert "needs a password" in host.refused("none", "user", password=None)
     assert host.left("none") == []
 
 
@@ -416,7 +415,7 @@ def test_removal_ends_sessions(host, name):
         host.must(name, state="absent")
         with pytest.raises(psycopg2.Error), held.cursor() as cursor:
             cursor.execute("select 1")
-    with pytest.raises(psycopg2.OperationalError, match="no such database"):
+    with pytest.raises(psycopg2.OperationalError):
         host.connect(name)
     assert host.left(name) == []
 
@@ -456,8 +455,7 @@ def test_a_broken_file_of_pgbouncer_is_noticed(host, name):
     host.must(f"{name}_before")
     config = pathlib.Path(host.pooler().config)
     good = config.read_bytes()
-    with config.open("ab") as file:
-        file.write(b"\nthis is [no] setting\n")
+    config.write_bytes(b"this is [no] setting\n" + good)
     try:
         assert "does not know it" in host.refused(name, "environment")
         assert host.sql(f"{name}_before", COUNT) == [100]
@@ -526,7 +524,7 @@ def test_what_nobody_uses_expires(host, name):
     assert name in host.info()
     time.sleep(1.2)
     assert _branches.sweep(host.host) == [f"remove branch {name}, which nobody has used for 1 s"]
-    assert host.left(name) == []
+    assert name not in host.info()
     assert {f"{name}_{one}" for one in ("kept", "protected", "parent", "young")} <= host.info().keys()
 
 
