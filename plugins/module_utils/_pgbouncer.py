@@ -135,8 +135,8 @@ class Pooler:
         changes = [self._write(path, "".join(f"{line}\n" for line in given)) for path, given in lines.items()]
         return any(changes)
 
-    def set_up(self) -> bool:
-        """Write its settings, and files that it can begin with; tell whether they are new."""
+    def set_up(self) -> None:
+        """Write settings for it, and files that it can begin with, where nobody else has."""
         if not os.path.exists(self.databases):
             self.write(())
         settings = {
@@ -147,7 +147,7 @@ class Pooler:
             "addresses": ",".join(dict.fromkeys(("127.0.0.1", self.host.address))),
             "pool_size": max(1, self.host.branch.max_connections - SPARE_CONNECTIONS),
         }
-        return self._write(self.config, CONFIG.format(**settings))
+        self._write(self.config, CONFIG.format(**settings))
 
     def probe_verifier(self) -> str:
         self._make_folder()
@@ -195,7 +195,7 @@ class Pooler:
         with contextlib.suppress(_postgres.driver().OperationalError):
             self._connect().close()
             return
-        if self.host.supervisor == "process":
+        if not os.path.exists(self.config):
             self.set_up()
         self.supervisor.start_pooler(self.config)
         until = time.monotonic() + START_SECONDS

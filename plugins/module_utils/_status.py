@@ -14,7 +14,7 @@ import json
 import os
 import typing as t
 
-from . import _clusters, _containers, _databases, _git, _leases, _registry, _shared, _work
+from . import _clusters, _containers, _databases, _git, _leases, _postgres, _registry, _shared, _task_branch, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
@@ -41,6 +41,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "backend": {"type": "str"},
     "docker_host": {"type": "str"},
     "directory": {"type": "path"},
+    "branches": {"type": "list", "elements": "dict"},
     "disposable": {"type": "list", "elements": "str", "default": list(_work.DISPOSABLE)},
     "format": {"type": "str", "choices": ["table", "json"]},
 }
@@ -66,7 +67,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
             f"there is no task {', '.join(missing)}{where}",
             hint="leave task out to see all of them",
         )
-    databases = _all_databases(every, params)
+    databases = _all_databases(every, params, ours)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
     orphans = [] if wanted else _orphans(params, every, leases, known, databases, ours)
@@ -165,10 +166,21 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
     return about
 
 
-def _all_databases(records: t.Sequence[Record], params: Params) -> dict[str, dict[str, t.Any]]:
+def _all_databases(records: t.Sequence[Record], params: Params, ours: str) -> dict[str, dict[str, t.Any]]:
     """All databases of ours that the back ends in use know, by back end and name."""
     found: dict[str, dict[str, t.Any]] = {}
-    plans = [plan for record in records if (plan := record.plan.get("database"))]
+    plans = [
+        {**plan, "owner": record.owner, "password_file": _databases.password_file(record.owner)}
+        for record in records
+        if (plan := record.plan.get("database"))
+    ]
+    branches = [plan for plan in plans if plan["backend"] == "branch"]
+    if params["branches"] is None:
+        found |= _task_branch.found(branches)
+    for one in params["branches"] or ():
+        if task_of(one["owner"])[0] == ours:  # a DB host serves other machines, too
+            works = one["phase"] == "ready" and one["running"] and one["routed"]
+            found[f"branch {one['name']}"] = {**one, "running": works}
     plans.append({"backend": params["backend"], "docker_host": params["docker_host"], "directory": params["directory"]})
     places = _databases.Places.of(plans)
     for host in places.docker_hosts:
@@ -183,7 +195,9 @@ def _all_databases(records: t.Sequence[Record], params: Params) -> dict[str, dic
 
 
 def _database_key(plan: dict[str, t.Any]) -> str:
-    return _shared.key_of(plan) if plan["backend"] == "shared" else f"{plan['backend']} {plan['name']}"
+    if plan["backend"] == "shared":
+        return _shared.key_of(plan)
+    return f"{plan['backend']} {_postgres.fit_name(plan['name'])}"
 
 
 def _database_state(found: dict[str, t.Any] | None) -> str:
