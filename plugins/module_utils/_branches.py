@@ -568,7 +568,7 @@ class Work:
         return mark
 
     def is_running(self, name: str) -> bool:
-        return _services.server_in(self.folder(LIVE, name)).status() == "ready"
+        return self.supervisor.is_running(name, self.folder(LIVE, name))
 
     def condition(self, name: str, mark: Mark, password: str | None) -> dict[str, bool]:
         """Whether a branch does what it should."""

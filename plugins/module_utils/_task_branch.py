@@ -36,17 +36,17 @@ ANSWER_SECONDS = 15
 
 def operation(params: Params, *, check: bool) -> Result:
     """See to the task's password, and to its way to the branch; or forget the password."""
-    branch, path = params["branch"], params["password_file"]
+    path = params["password_file"]
     if params["state"] == "absent":
         return _forgotten(path, check=check)
-    if not branch["host"]:
+    if not params["host"]:
         raise UserError(
             "the database has no host that it is a branch on", hint="name it: database_branch: {host: db.example.com}"
         )
-    if branch["unreachable"]:
+    if params["unreachable"]:
         raise EnvironmentFailure(
-            f"the DB host {branch['host']} cannot be reached: {branch['unreachable']}",
-            hint=f"see whether Ansible gets there: ansible {branch['host']} -m ping --become",
+            f"the DB host {params['host']} cannot be reached: {params['unreachable']}",
+            hint=f"see whether Ansible gets there: ansible {params['host']} -m ping --become",
         )
     address = _address(params)
     facts = address.facts("branch", path)

@@ -42,7 +42,12 @@ class DbHost(workspaces.Workspace):
             " -not -path '/run/systemd/*' -not -path '/run/user*' -not -path '/run/sudo/*' -not -path '/run/utmp'"
             " -not -path '/var/lib/systemd/*' -not -path '/var/lib/apt/*' -printf '%p %m %u %T@ %s %l\\n' | sort"
         )
-        asked = (find, "grep -v ' /run/' /proc/mounts", "losetup -a", "systemctl list-units --all --plain --type=service")
+        asked = (
+            find,
+            "grep -v ' /run/' /proc/mounts",
+            "losetup -a",
+            "systemctl list-units --all --plain --type=service",
+        )
         return [line for one in asked for line in self.on("sh", "-c", one).splitlines()]
 
     def host_file(self) -> dict[str, t.Any]:
