@@ -175,9 +175,7 @@ class Record:
             "unix_socket_permissions": "0700",
             _postgres.IDENTITY_SETTING: self.name,
         }
-        escapes = str.maketrans({"\\": r"\\", "'": "''", "\n": r"\n"})
-        lines = [f"{name} = '{value.translate(escapes)}'" for name, value in settings.items()]
-        return "\n".join(("include 'data/postgresql.conf'", *lines, ""))
+        return f"include 'data/postgresql.conf'\n{_postgres.config(settings)}"
 
 
 # The operation
@@ -269,7 +267,7 @@ def _present(params: Params, cluster: Cluster, *, check: bool) -> Result:
     restart = found is not None and running and found.server != wished.server
     start = restart or not running
     if start:
-        programs = _programs(params["bin_directory"], found)
+        programs = programs_in(params["bin_directory"], found)
         wished = dataclasses.replace(wished, bin_directory=programs.folder, version=programs.version)
         if found is None or not running or (found.address, found.port) != (wished.address, wished.port):
             _postgres.check_port_is_free(wished.address, wished.port)
@@ -377,7 +375,7 @@ def _check_can_become(params: Params, cluster: Cluster, found: Record, account: 
     """
     asked = params["bin_directory"]
     if asked is not None and os.path.realpath(asked) != found.bin_directory:
-        major = _programs(asked, None).major
+        major = programs_in(asked, None).major
         if major != found.programs.major:
             raise _cannot_become(found, f"PostgreSQL {major}", f"PostgreSQL {found.programs.major}")
     if params["user"] != found.user:
@@ -768,7 +766,7 @@ def _template(directory: str, record: Record, account: Account) -> str:
             cwd=draft,
             keep=[lock],  # initdb outlives us when we are killed, and nobody else may begin before it ends
         )
-        _check_is_shut_down(record.programs, draft)
+        check_is_shut_down(record.programs, draft)
         os.rename(draft, template)
     return template
 
@@ -810,7 +808,7 @@ def _build(golden: Cluster, plain: str, goldens: Goldens, record: Record, accoun
         builder.let_in(built, password, until)
         goldens.build(built.reached_at, password)
         builder.stop()
-        _check_is_shut_down(record.programs, builder.data)
+        check_is_shut_down(record.programs, builder.data)
         builder.write(dataclasses.replace(built, name=golden.name))
         os.rename(builder.folder, golden.folder)
     finally:
@@ -825,10 +823,19 @@ def _discard(builder: Cluster, sockets: str) -> None:
             shutil.rmtree(folder)
 
 
-def _check_is_shut_down(programs: Programs, data: str) -> None:
-    state = _commands.must((programs.path("pg_controldata"), data), doing="cannot look at the template of the clusters")
-    if not re.search(r"^Database cluster state: +shut down$", state, re.MULTILINE):
-        raise EnvironmentFailure(f"the template {data} is in a state that cannot be copied:\n{state}")
+def control(programs: Programs, data: str) -> dict[str, str]:
+    """What ``pg_controldata`` says of a data directory, by its own words."""
+    said = _commands.must((programs.path("pg_controldata"), data), doing=f"cannot look at {data}")
+    return {key: value.strip() for key, _colon, value in (line.partition(":") for line in said.splitlines())}
+
+
+def check_is_shut_down(programs: Programs, data: str) -> None:
+    """
+    :raises EnvironmentFailure: a copy of it would have to recover first.
+    """
+    state = control(programs, data).get("Database cluster state")
+    if state != "shut down":
+        raise EnvironmentFailure(f"{data} is in a state that cannot be copied: {state}")
 
 
 def _copy(source: str, target: str, account: Account) -> None:
@@ -859,7 +866,7 @@ def _opened(path: str, flags: int) -> t.Iterator[int]:
         os.close(handle)
 
 
-def _programs(folder: str | None, found: Record | None) -> Programs:
+def programs_in(folder: str | None, found: Record | None) -> Programs:
     """The PostgreSQL to use: the one that was asked for, or that is in use, or else is found here.
 
     :arg found: the cluster that it is for; only its major version will do.

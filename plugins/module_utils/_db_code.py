@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import os
-import pkgutil
 import typing as t
 
-from . import _branches, _files
+from . import _branches, _files, _sources
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 
@@ -24,7 +24,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {"directory": {"type": "path", "default": "/us
 
 PACKAGE = "parallel_worktrees"
 BEGIN = "__init__.py"
-ENTRIES = tuple(module.__name__.rpartition(".")[2] for module in (_branches,))
+ENTRIES = tuple(module.__name__.rpartition(".")[2] for module in (_branches, _sources))
 """What timers and the start of the machine run."""
 
 
@@ -67,7 +67,8 @@ def sources() -> dict[str, bytes]:
         name = waiting.pop()
         if name in found:
             continue
-        found[name] = t.cast("bytes", pkgutil.get_data(str(__package__), f"{name}.py"))
+        spec: t.Any = importlib.util.find_spec(f"{__package__}.{name}")
+        found[name] = spec.loader.get_source(spec.name).encode()
         waiting += _imported(found[name])
     return found
 

@@ -41,6 +41,7 @@ PORTS_OPTIONS: dict[str, t.Any] = {
 SOURCE_OPTIONS: dict[str, t.Any] = {
     "kind": {"type": "str", "required": True, "choices": ["standby", "dump"]},
     "database": {"type": "str", "required": True},
+    "admin": {"type": "str", "default": "postgres"},
     "host": {"type": "str"},
     "port": {"type": "int", "default": 5432},
     "user": {"type": "str"},
@@ -80,6 +81,7 @@ class Source:
 
     :ivar kind: ``standby`` follows a primary by streaming; ``dump`` is restored anew for each golden.
     :ivar database: the one that branches are made for.
+    :ivar admin: a superuser there; over the socket of a copy of it, root is let in as him.
     :ivar slot: of the standby on the primary; None for none.
     :ivar mask: a file of SQL that runs on each golden before any branch can be made of it.
     :ivar settings: of the servers that carry the data, such as ``shared_preload_libraries``.
@@ -92,6 +94,7 @@ class Source:
     name: str
     kind: str
     database: str
+    admin: str
     host: str | None
     port: int
     user: str | None
@@ -146,6 +149,10 @@ class Host:
     quota: str | None
     reserve: float
     sources: dict[str, Source]
+
+    @property
+    def programs(self) -> _clusters.Programs:
+        return _clusters.programs_in(self.bin_directory, None)
 
     @property
     def account(self) -> _clusters.Account:
@@ -214,6 +221,12 @@ def parse(given: t.Any, path: str) -> Host:
     )
 
 
+def source_of_mark(name: str, mark: t.Mapping[str, t.Any]) -> Source:
+    """A standby of which the host file tells nothing any more, by the mark of its volume."""
+    known = {key: mark.get(key) for key in ("database", "admin", "host", "port", "user", "slot")}
+    return _source(name, {**known, "kind": "standby"})
+
+
 def seconds(text: str) -> float:
     """A length of time such as ``90s``, ``1h`` or ``7d``.
 
@@ -264,6 +277,8 @@ def _faults_of_source(about: dict[str, t.Any], where: str) -> t.Iterator[str]:
     yield from _options.faults(SOURCE_OPTIONS, about, lambda value: value, where)
     needed = {"standby": ("host", "user"), "dump": ("dump",)}.get(str(about.get("kind")), ())
     yield from (f"{where}{name} is missing" for name in needed if not about.get(name))
+    if not re.fullmatch(r"[a-z0-9_]{1,63}", str(about.get("slot") or "none")):
+        yield f"{where}slot is {about['slot']!r}, and slots are named with small letters, digits and '_'"
     for name in ("every", "keep_age", "expire"):
         try:
             seconds(str(about.get(name) or "1s"))

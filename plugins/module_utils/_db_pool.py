@@ -336,8 +336,15 @@ class Mounted(Pool):
         about = _signature(first)
         if about.get("TYPE") == wish.store and about.get("LABEL") == LABEL and not _is_in_the_making(wish.places):
             found = {"file_system": f"{wish.store} on {first}", "uuid": about["UUID"]}
-        source = _mounted_at(wish.root)
-        if source is not None and (not found or _place(source) not in [os.path.realpath(one) for one in wish.places]):
+        places = [os.path.realpath(one) for one in wish.places]
+        for source, where in _mounts():
+            if found and where != wish.root and _place(source) in places:
+                raise UserError(
+                    f"{first} is mounted at {where} already",
+                    hint=f"give that as root; or unmount it, and remove its line from {FSTAB}",
+                )
+        source = next((source for source, where in _mounts() if where == wish.root), None)
+        if source is not None and (not found or _place(source) not in places):
             raise UserError(
                 f"{source} is mounted at {wish.root}, and is not ours on {first}",
                 hint="choose another root, or unmount it",
@@ -466,11 +473,11 @@ def _is_in_the_making(places: t.Sequence[str]) -> bool:
     return False
 
 
-def _mounted_at(root: str) -> str | None:
-    """The source of what is mounted there."""
+def _mounts() -> list[tuple[str, str]]:
+    """Of all that is mounted, the source and the place, the newest first."""
     with open("/proc/self/mounts", encoding="utf-8") as file:
         rows = [line.split() for line in file]
-    return next((row[0] for row in reversed(rows) if row[1] == root), None)
+    return [(row[0], row[1]) for row in reversed(rows)]
 
 
 def _place(source: str) -> str:

@@ -248,7 +248,7 @@ class Source:
             if self.pull.mask is not None:
                 _pg_dumps.run_text(self.pull.mask, target, password, major=major, keep=keep)
         except EnvironmentFailure as failure:
-            raise EnvironmentFailure(_without_data(failure.message), hint=failure.hint) from None
+            raise EnvironmentFailure(without_rows(failure.message), hint=failure.hint) from None
 
     def _pg_dump(self, *options: str, keep: t.Sequence[int] = ()) -> str:
         from psycopg2.extensions import make_dsn
@@ -327,7 +327,8 @@ def _new_folder(path: str) -> t.Iterator[None]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _without_data(message: str) -> str:
+def without_rows(message: str) -> str:
+    """What a program said, without the rows that it quotes."""
     return "\n".join(line for line in message.splitlines() if not re.match(r"(.*: )?(DETAIL|CONTEXT): ", line))
 
 

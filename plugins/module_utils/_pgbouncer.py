@@ -195,7 +195,7 @@ class Pooler:
         with contextlib.suppress(_postgres.driver().OperationalError):
             self._connect().close()
             return
-        if not os.path.exists(self.config):
+        if not os.path.exists(self.config):  # the role db_host has written it, where that was at work
             self.set_up()
         self.supervisor.start_pooler(self.config)
         until = time.monotonic() + START_SECONDS

@@ -212,6 +212,12 @@ def setting(value: t.Any) -> str:
     return ("off", "on")[value] if isinstance(value, bool) else str(value)
 
 
+def config(settings: t.Mapping[str, t.Any]) -> str:
+    """Settings in the syntax of ``postgresql.conf``."""
+    escapes = str.maketrans({"\\": r"\\", "'": "''", "\n": r"\n"})
+    return "".join(f"{name} = '{setting(value).translate(escapes)}'\n" for name, value in settings.items())
+
+
 def check_port_is_free(address: str, port: int) -> None:
     """Refuse a port that somebody listens on; old connections that linger do no harm (socket(7), SO_REUSEADDR).
 

@@ -48,6 +48,9 @@ PROPERTY = "parallel.worktrees:mark"
 PATIENCE = 30
 """Seconds that a dataset may stay busy after its server has stopped, which on ZFS it does nearly always."""
 
+REACHABLE = 0o755
+"""The mode of volumes and of the folders that they lie in: the system user has to get to the data in them."""
+
 GIGABYTE = 1 << 30
 FS_IOC_FIEMAP, EXTENT_SHARED, EXTENTS_AT_ONCE = 0xC020660B, 0x2000, 512
 
@@ -208,7 +211,7 @@ class Store(abc.ABC):
         found = next((one for one in self.snapshots(name) if one.name == snapshot), None)
         if found is None:
             raise UserError(f"there is no snapshot {snapshot} in {self.host.root}")
-        _check_alone(found)
+        check_alone(found)
         self._destroy_snapshot(snapshot)
 
     def destroy(self, name: str) -> None:
@@ -220,7 +223,7 @@ class Store(abc.ABC):
         self.must_have(name)
         snapshots = self.snapshots(name)
         for one in snapshots:
-            _check_alone(one)
+            check_alone(one)
         for one in snapshots:
             self._destroy_snapshot(one.name)
         self._destroy(name)
@@ -264,6 +267,13 @@ def of(host: Host, keep: t.Sequence[int] = ()) -> Store:
         )
     kinds: dict[str, type[Zfs | Btrfs | Xfs]] = {"zfs": Zfs, "btrfs": Btrfs, "xfs": Xfs}
     return kinds[host.store](host, keep)
+
+
+@contextlib.contextmanager
+def locked(host: Host) -> t.Iterator[Store]:
+    """The store of a host, for who changes it."""
+    with host.locked() as lock:
+        yield of(host, (lock,))
 
 
 # ZFS
@@ -492,6 +502,7 @@ class Tree(Store):
         self._check_is_free(name)
         with self._draft(name) as draft:
             self._make(draft)
+            os.chmod(draft, REACHABLE)
             _describe(draft, mark, None)
         return self.must_have(name)
 
@@ -510,7 +521,7 @@ class Tree(Store):
     def rename(self, old: str, new: str) -> None:
         self.must_have(old)
         self._check_is_free(new)
-        os.makedirs(os.path.dirname(self.path(new)), exist_ok=True)
+        _make_shelf(os.path.dirname(self.path(new)))
         for one in self.snapshots(old):
             snapshot = one.name.replace(old, new, 1)
             for clone in map(self.must_have, one.dependants):
@@ -555,7 +566,7 @@ class Tree(Store):
         """Where something is made, which gets its name when it is whole."""
         path = self.path(name)
         draft = _files.temporary_name(*os.path.split(path))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _make_shelf(os.path.dirname(path))
         self._remove(draft)
         try:
             yield draft
@@ -619,6 +630,13 @@ def _describe(path: str, mark: Mark, origin: str | None, created: float | None =
     _files.write(os.path.join(path, ABOUT), json.dumps(about).encode(), mode=0o600)
 
 
+def _make_shelf(folder: str) -> None:
+    if not os.path.isdir(folder):
+        _make_shelf(os.path.dirname(folder))
+        os.mkdir(folder)
+        os.chmod(folder, REACHABLE)
+
+
 def _entries(folder: str) -> list[str]:
     try:
         return os.listdir(folder)
@@ -671,7 +689,7 @@ def _checked(part: str) -> str:
     return part
 
 
-def _check_alone(snapshot: Snapshot) -> None:
+def check_alone(snapshot: Snapshot) -> None:
     if snapshot.dependants:
         raise UserError(
             f"the snapshot {snapshot.name} stays: {', '.join(snapshot.dependants)} stand on it",

@@ -51,8 +51,8 @@ options:
     default: /srv/parallel-worktrees
   devices:
     description:
-      - The devices to make it on, where it is not there yet. XFS takes one of them. For ZFS, words such as V(mirror) and
-        V(raidz) may stand between them as C(zpool create) has it.
+      - The devices to make it on, where it is not there yet. XFS takes one of them. For ZFS, words such as V(mirror)
+        and V(raidz) may stand between them as C(zpool create) has it.
       - Where a ZFS pool is there already, give neither these nor O(file) to have a dataset in it.
     type: list
     elements: str

@@ -16,11 +16,11 @@ if t.TYPE_CHECKING:
     from conftest import SshHost
 
 POOL = {
-    "zfs": {"db_host_store": "zfs", "db_host_dataset": "tank/parallel-worktrees"},
-    "btrfs": {"db_host_store": "btrfs"},
-    "xfs": {"db_host_store": "xfs"},
+    "db_host_zfs_package": "zfs-fuse",
+    "db_host_file": "/var/lib/parallel-worktrees.pool",
+    "db_host_file_size": "1G",
 }
-"""What the role is told of each kind of pool."""
+ROOT = "/srv/parallel-worktrees"
 
 
 class DbHost(workspaces.Workspace):
@@ -30,23 +30,44 @@ class DbHost(workspaces.Workspace):
         super().__init__(folder, folder / "db_host.yml", folder / "state", {})
         self.machine = machine
         self.on = machine.on
-        file = {"db_host_file": "/var/lib/parallel-worktrees.pool", "db_host_file_size": "1G"}
-        self.file.write_text(yaml.safe_dump({**POOL[store], **file, **variables}))
+        self.file.write_text(yaml.safe_dump({**POOL, "db_host_store": store, **variables}))
+        self.environment = {"ANSIBLE_PIPELINING": "true"}
         self.inventory = folder / "inventory.yml"
         self.inventory.write_text(yaml.safe_dump({"db_hosts": {"hosts": {"box": machine.inventory()}}}))
 
+    def calls(self, *calls: dict[str, t.Any]) -> list[dict[str, t.Any]]:
+        """The answers of modules of this collection, called there one after another by root."""
+        tasks = [
+            {
+                "name": str(number),
+                "ignore_errors": True,
+                **{f"parallel.worktrees.{name}": given for name, given in one.items()},
+            }
+            for number, one in enumerate(calls)
+        ]
+        play = {"hosts": "box", "gather_facts": False, "become": True, "tasks": tasks}
+        playbook = self.root / "calls.yml"
+        playbook.write_text(json.dumps([play]))
+        run = self.run(str(playbook))
+        answers = {one["step"]: one["result"] for one in run.results if "step" in one}
+        return [answers[str(number)] for number in range(len(calls))]
+
+    def command(self, verb: str, *options: str, **variables: t.Any) -> list[str]:
+        words = super().command(verb, *options, **variables)
+        return [word.removeprefix("parallel.worktrees.") if word.endswith(".yml") else word for word in words]
+
     def everything(self) -> list[str]:
         """All that a run could touch: files with their times, file systems, services, rules of the firewall."""
-        find = (
-            "find /etc /srv /usr/local /var/lib /run /root /home -xdev -not -path '*/.ansible/*'"
-            " -not -path '/run/systemd/*' -not -path '/run/user*' -not -path '/run/sudo/*' -not -path '/run/utmp'"
-            " -not -path '/var/lib/systemd/*' -not -path '/var/lib/apt/*' -printf '%p %m %u %T@ %s %l\\n' | sort"
-        )
+        moving = ("*/.ansible*", "/run", "/run/systemd/*", "/run/user*", "/run/sudo/*", "/run/utmp", "/run/motd*")
+        moving += ("/var/lib/systemd/*", "/var/lib/apt/*")
+        left_out = " ".join(f"-not -path '{path}'" for path in moving)
+        places = "/etc /srv /usr/local /var/lib /run /root"
+        find = f"find {places} -xdev {left_out} -printf '%p %m %u %T@ %s %l\\n' | sort"
         asked = (
             find,
             "grep -v ' /run/' /proc/mounts",
             "losetup -a",
-            "systemctl list-units --all --plain --type=service",
+            "systemctl list-units --plain --no-legend --type=service --state=active",
         )
         return [line for one in asked for line in self.on("sh", "-c", one).splitlines()]
 

@@ -51,6 +51,8 @@ DATABASE = {
 }
 
 USUAL: dict[str, dict[str, t.Any]] = {
+    "db_code": {"directory": "{{ root }}/code"},
+    "db_pool": {"store": "xfs", "root": "{{ root }}/pool", "file": "{{ root }}/pool.file", "size": "1G"},
     "env_file": {
         "worktrees": [BACKEND],
         "files": [
@@ -163,7 +165,11 @@ def death(module: str, **given: t.Any) -> list[Call]:
     return [call(module, CHANGED, check=check, state="absent", **given) for check in (True, False)]
 
 
-GROUND = "mkdir vendor uploads; date > uploads/day; echo PORT=1 > .env; echo hidden > password"
+FOREIGN = "{{ root }}/foreign"
+GROUND = (
+    f"mkdir -p vendor uploads {FOREIGN}/parallel_worktrees/theirs;"
+    " date > uploads/day; echo PORT=1 > .env; echo hidden > password"
+)
 PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
 """All that a command could see of the door it came through."""
 
@@ -201,6 +207,12 @@ CALLS = [
     call("worktree_processes", SAME, diff=False),
     call("worktree_processes", USER, paths=["{{ root }}"]),
     call("worktree_processes", BAD, grace="long"),
+    # DB hosts
+    *life("db_code", {"directory": FOREIGN}),
+    call("db_pool", CHANGED, check=True),
+    call("db_pool", USER, file="{{ work }}/backend/.env", devices=["/dev/null"]),
+    call("db_pool", USER, check=True, file="{{ work }}/backend/.env"),
+    call("db_pool", BAD, store="ext4"),
     # Databases
     *life("pg_cluster", {"owner": "{{ workspace_name }}/another"}),
     *life("pg_database", {"owner": "{{ workspace_name }}/another"}),

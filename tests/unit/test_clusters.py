@@ -345,7 +345,7 @@ def installed(tmp_path, monkeypatch):
 
 
 def test_takes_the_newest_complete_postgresql(installed):
-    assert _clusters._programs(None, None) == _clusters.Programs(installed["17"], "17.1")
+    assert _clusters.programs_in(None, None) == _clusters.Programs(installed["17"], "17.1")
 
 
 @pytest.mark.usefixtures("installed")
@@ -354,28 +354,28 @@ def test_takes_the_one_that_pg_config_names_first(tmp_path):
     pg_config = tmp_path / "path" / "pg_config"
     pg_config.write_text(f"#!/bin/sh\necho {other}\n", encoding="ascii")
     pg_config.chmod(0o755)
-    assert _clusters._programs(None, None) == _clusters.Programs(other, "16beta1")
-    assert _clusters._programs(None, None).major == "16"
+    assert _clusters.programs_in(None, None) == _clusters.Programs(other, "16beta1")
+    assert _clusters.programs_in(None, None).major == "16"
 
 
 def test_takes_the_one_that_is_asked_for_or_none(installed, tmp_path):
-    assert _clusters._programs(installed["9"], None).version == "9.1"
+    assert _clusters.programs_in(installed["9"], None).version == "9.1"
     with pytest.raises(EnvironmentFailure, match="PostgreSQL is not in"):
-        _clusters._programs(str(tmp_path), None)
+        _clusters.programs_in(str(tmp_path), None)
 
 
 def test_an_existing_cluster_keeps_its_major_version(installed):
     gone = dataclasses.replace(RECORD, version="13.9", bin_directory="/nowhere")
-    assert _clusters._programs(None, gone).folder == installed["13"]
+    assert _clusters.programs_in(None, gone).folder == installed["13"]
     with pytest.raises(EnvironmentFailure, match="PostgreSQL 15, which made cluster a, is not on this machine"):
-        _clusters._programs(None, RECORD)
+        _clusters.programs_in(None, RECORD)
 
 
 def test_says_that_there_is_no_postgresql(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(_clusters.glob, "glob", lambda _pattern: [])
     with pytest.raises(EnvironmentFailure, match="PostgreSQL is not on this machine") as caught:
-        _clusters._programs(None, None)
+        _clusters.programs_in(None, None)
     assert "bin_directory" in str(caught.value.hint)
 
 
