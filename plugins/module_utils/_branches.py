@@ -104,6 +104,13 @@ KEPT = "set synchronous_commit = on"
 SHARED_BLOCKS = {"wal_init_zero": "off", "wal_recycle": "off"}
 """Where a block that is written anew is another one anyway."""
 
+HBA = """\
+local all "{mark.admin}" peer map=parallel_worktrees
+local "{mark.database}" "{mark.user}","{probe}" scram-sha-256
+host "{mark.database}" "{mark.user}" 127.0.0.1/32 scram-sha-256
+"""
+"""Who comes in: the administrator from this machine, clients through PgBouncer, people of this machine as the user."""
+
 ROLES = "select rolname, rolcanlogin from pg_roles"
 HARMLESS = """
 select concat_ws(', ',
@@ -539,12 +546,14 @@ class Work:
     @contextlib.contextmanager
     def pool(self) -> t.Iterator[tuple[_stores.Store, list[Volume]]]:
         """Have the pool for ourselves, for a moment; with the volumes in it."""
-        with contextlib.nullcontext() if self.check else self.host.locked() as lock:
-            store = self.store() if lock is None else self.store(lock)
+        with contextlib.nullcontext(self.store()) if self.check else self.locked() as store:
             yield store, store.volumes()
 
-    def store(self, *keep: int) -> _stores.Store:
-        return _stores.of(self.host, keep)
+    def locked(self) -> contextlib.AbstractContextManager[_stores.Store]:
+        return _stores.locked(self.host)
+
+    def store(self) -> _stores.Store:
+        return _stores.of(self.host)
 
     # Looking
 
@@ -698,8 +707,8 @@ class Work:
     # Doing
 
     def mark(self, shelf: str, name: str, mark: Mark) -> None:
-        with self.host.locked() as lock:
-            self.store(lock).set_mark(f"{shelf}/{name}", mark.as_dict())
+        with self.locked() as store:
+            store.set_mark(f"{shelf}/{name}", mark.as_dict())
 
     def adapt(self, shelf: str, name: str, mark: Mark, *, as_live: bool = False) -> None:
         """Make a copy's settings those of a branch, before its server starts for the first time.
@@ -727,21 +736,22 @@ class Work:
         }
         if not (shelf == LIVE or as_live):
             settings["listen_addresses"] = ""
+        came_with = os.path.join(data, "postgresql.auto.conf")
+        with open(came_with, encoding="utf-8") as file:
+            text = file.read()
         files = {
-            "postgresql.auto.conf": [f"{key} = {_conf(_postgres.setting(value))}" for key, value in settings.items()],
-            "pg_hba.conf": [
-                f'local all "{mark.admin}" peer map=parallel_worktrees',
-                f'local "{mark.database}" "{mark.user}","{PROBE}" scram-sha-256',
-                f'host "{mark.database}" "{mark.user}" 127.0.0.1/32 scram-sha-256',
-            ],
-            "pg_ident.conf": [
-                f'parallel_worktrees "{user}" "{mark.admin}"' for user in dict.fromkeys(("root", self.host.user))
-            ],
+            # What the golden's servers need, such as libraries to load, holds where ours does not.
+            **({} if _postgres.IDENTITY_SETTING in text else {"postgresql.conf": text}),
+            "postgresql.auto.conf": _postgres.config(settings),
+            "pg_hba.conf": HBA.format(mark=mark, probe=PROBE),
+            "pg_ident.conf": "".join(
+                f'parallel_worktrees "{user}" "{mark.admin}"\n' for user in dict.fromkeys(("root", self.host.user))
+            ),
         }
         account = self.host.account
-        for file, lines in files.items():
-            content = "".join(f"{line}\n" for line in lines).encode()
-            _files.write(os.path.join(data, file), content, mode=0o600, owner=(account.uid, account.gid))
+        for file_name, content in files.items():
+            path = os.path.join(data, file_name)
+            _files.write(path, content.encode(), mode=0o600, owner=(account.uid, account.gid))
 
     def start(self, name: str, mark: Mark, timeout: float) -> None:
         """See that the server of a branch runs and answers."""
@@ -777,8 +787,7 @@ class Work:
         """
         if self.check:
             return
-        with self.host.locked() as lock:
-            store = self.store(lock)
+        with self.locked() as store:
             if marking:
                 store.set_mark(f"{LIVE}/{name}", mark.as_dict())
             routes = self.routes(store)
@@ -791,8 +800,8 @@ class Work:
         """Have PgBouncer forget a name, which ends the sessions under it. One that is down reads its files later."""
         if self.check:
             return
-        with self.host.locked() as lock:
-            routes = [one for one in self.routes(self.store(lock)) if one.name != name]
+        with self.locked() as store:
+            routes = [one for one in self.routes(store) if one.name != name]
             if os.path.isdir(self.pooler.folder) and self.pooler.write(routes):
                 with contextlib.suppress(EnvironmentFailure):
                     self.pooler.reload()
@@ -810,8 +819,8 @@ class Work:
             self.supervisor.stop(name, self.folder(shelf, name))
         else:
             _services.Process(self.host, self.host.account).stop(_beside(name), self.folder(shelf, name))
-        with self.host.locked() as lock:
-            self.store(lock).destroy(f"{shelf}/{name}")
+        with self.locked() as store:
+            store.destroy(f"{shelf}/{name}")
 
     def recover(self, name: str) -> Volume | None:
         """Finish what a killed run has begun: a swap goes on, or back; what lies beside goes.
@@ -842,8 +851,7 @@ class Work:
         """Destroy the snapshot that a branch was a copy of, when it is gone."""
         if self.check:
             return
-        with self.host.locked() as lock:
-            store = self.store(lock)
+        with self.locked() as store:
             wanted = f"{LIVE}/{parent}@{_label(child)}"
             if any(one.name == wanted and not one.dependants for one in store.snapshots(f"{LIVE}/{parent}")):
                 store.destroy_snapshot(wanted)
@@ -917,10 +925,6 @@ def _check_is_whole(data: str) -> None:
         )
 
 
-def _conf(value: str) -> str:
-    return "'" + value.translate(str.maketrans({"\\": r"\\", "'": "''", "\n": r"\n"})) + "'"
-
-
 def _rows(connection: Connection, query: str, **values: t.Any) -> list[tuple[t.Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, values or None)
@@ -970,8 +974,8 @@ def up(host: Host) -> list[str]:
                     functools.partial(work.supervisor.start, name, work.folder(LIVE, name)),
                 )
     work.pooler.start()
-    with host.locked() as lock:
-        if work.pooler.write(work.routes(work.store(lock))):
+    with work.locked() as store:
+        if work.pooler.write(work.routes(store)):
             work.pooler.reload()
     return work.actions
 

@@ -65,14 +65,15 @@ def test_a_life(each):
     assert each.left("life") == []
     made = each.must("life")
     assert made["actions"] == planned["actions"]
-    assert {key: made[key] for key in ("name", "user", "host", "port", "source", "data_at")} == {
+    assert {key: made[key] for key in ("name", "user", "host", "port", "source")} == {
         "name": "life",
         "user": "life",
         "host": each.host.address,
         "port": each.host.port,
         "source": "app",
-        "data_at": "20261121T180000Z",
     }
+    assert made["golden"] == f"{each.golden()}@ready"
+    assert made["data_at"]
     assert each.sql("life", COUNT) == [100]
     for check in (True, False):
         again = each.must("life", check=check)
@@ -94,7 +95,7 @@ def test_branches_know_nothing_of_each_other_nor_of_the_source(each):
     for name in ("one", "two", "three"):
         each.must(name, state="absent")
         assert each.left(name) == []
-    assert [one.name for one in each.store().volumes()] == ["goldens/app/20261121T180000Z"]
+    assert [one.name for one in each.store().volumes()] == [each.golden()]
 
 
 def test_a_reset_begins_anew(each):
@@ -135,11 +136,11 @@ def test_a_branch_of_a_branch(each):
 
 
 def test_the_newest_golden_is_taken(host, name):
-    later = branches.make_golden(host, "20261122T180000Z", branches.FILL + "delete from orders where id > 7;")
+    before = host.golden()
+    later = branches.make_golden(host, branches.FILL + "delete from orders where id > 7;")
+    assert later > before
     with host.locked_store() as store:
-        half_made = store.create(
-            "goldens/app/20261123T180000Z", {"kind": "golden", "source": "app", "phase": "creating"}
-        )
+        half_made = store.create("goldens/app/29991123T180000Z", {**store.must_have(before).mark, "phase": "creating"})
     try:
         assert host.must(name)["golden"] == f"{later}@ready"
         assert host.sql(name, COUNT) == [7]
@@ -295,13 +296,10 @@ def test_what_is_protected_stays(host, name):
 
 def test_a_golden_that_reaches_out_is_no_ground(host):
     """Data of which a part lies elsewhere, or that somebody made wrong, are refused before a server works on them."""
+    golden = host.golden()
     with host.locked_store() as store:
-        store.snapshot("goldens/app/20261121T180000Z", "again")
-        bad = store.clone(
-            "goldens/app/20261121T180000Z@again",
-            "goldens/app/20261124T180000Z",
-            {**store.must_have("goldens/app/20261121T180000Z").mark},
-        )
+        store.snapshot(golden, "again")
+        bad = store.clone(f"{golden}@again", "goldens/app/29991124T180000Z", store.must_have(golden).mark)
         wal = os.path.join(bad.path, "data", "pg_wal")
         os.rename(wal, f"{bad.path}/wal")
         os.symlink(f"{bad.path}/wal", wal)
@@ -312,7 +310,7 @@ def test_a_golden_that_reaches_out_is_no_ground(host):
     finally:
         with host.locked_store() as store:
             store.destroy(bad.name)
-            store.destroy_snapshot("goldens/app/20261121T180000Z@again")
+            store.destroy_snapshot(f"{golden}@again")
 
 
 def test_no_room(host, name):
