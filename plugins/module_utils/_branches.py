@@ -737,8 +737,8 @@ class Work:
         if not (shelf == LIVE or as_live):
             settings["listen_addresses"] = ""
         came_with = os.path.join(data, "postgresql.auto.conf")
-        with open(came_with, encoding="utf-8") as file:
-            text = file.read()
+        with open(came_with, encoding="utf-8") as opened:
+            text = opened.read()
         files = {
             # What the golden's servers need, such as libraries to load, holds where ours does not.
             **({} if _postgres.IDENTITY_SETTING in text else {"postgresql.conf": text}),
@@ -749,8 +749,8 @@ class Work:
             ),
         }
         account = self.host.account
-        for file_name, content in files.items():
-            path = os.path.join(data, file_name)
+        for file, content in files.items():
+            path = os.path.join(data, file)
             _files.write(path, content.encode(), mode=0o600, owner=(account.uid, account.gid))
 
     def start(self, name: str, mark: Mark, timeout: float) -> None:

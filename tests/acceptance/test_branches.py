@@ -8,6 +8,7 @@ The tests share the host, a machine with systemd, and a workspace on this one; e
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -51,7 +52,7 @@ class Shop(workspaces.Workspace):
     def url(self, task: str) -> str:
         """As the env file of the task has it."""
         text = (self.root / "shop-api" / ".worktrees" / task / ".env").read_text()
-        return re.findall(r"^DATABASE_URL=(.*)$", text, re.MULTILINE)[0]
+        return str(re.findall(r"^DATABASE_URL=(.*)$", text, re.MULTILINE)[0])
 
     def sql(self, task: str, text: str) -> str:
         return query(self.url(task), text)
@@ -68,7 +69,7 @@ class Shop(workspaces.Workspace):
         find = f"find {places} -maxdepth 3 -name '*{slug}*' -o -maxdepth 3 -name '*@for_*'"
         names = self.box.on("sh", "-c", f"{find}; grep -l {slug} /var/lib/parallel-worktrees/pgbouncer/*.* || true")
         units = self.box.on("sh", "-c", f"systemctl list-units --all --plain --no-legend | grep {slug} || true")
-        return names.split() + units.splitlines() + self.secrets(task)
+        return names.split() + units.splitlines() + [str(path) for path in self.secrets(task)]
 
 
 def query(url: str, text: str) -> str:
@@ -81,6 +82,10 @@ def query(url: str, text: str) -> str:
         text=True,
     )
     return (done.stdout + done.stderr).strip()
+
+
+def lacks(file: pathlib.Path, words: str) -> bool:
+    return words not in file.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +254,7 @@ def test_killed_runs_are_taken_up(shop):
     for verb in ("provision", "teardown"):
         started = shop.start("provision", task="killed")
         out = pathlib.Path(f"{started.place}.out")
-        assert not wait_for(lambda out=out: "Env files" not in out.read_text())
+        assert not wait_for(functools.partial(lacks, out, "Env files"))
         started.kill(group=True)
         shop.run(verb, task="killed").must()
         if verb == "provision":
