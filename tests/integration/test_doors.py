@@ -51,6 +51,8 @@ DATABASE = {
 }
 
 USUAL: dict[str, dict[str, t.Any]] = {
+    "db_source": {"name": "app", "host_file": "{{ root }}/db_host.json"},
+    "db_source_info": {"host_file": "{{ root }}/db_host.json"},
     "env_file": {
         "worktrees": [BACKEND],
         "files": [
@@ -164,6 +166,8 @@ def death(module: str, **given: t.Any) -> list[Call]:
 
 
 GROUND = "mkdir vendor uploads; date > uploads/day; echo PORT=1 > .env; echo hidden > password"
+DB_HOST = {"store": "xfs", "root": "/dev/pts", "state": "{{ root }}/db_host", "bin_directory": "/usr/bin"}
+"""No DB host, but a machine that has a file about one, and something mounted where its pool should be."""
 PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
 """All that a command could see of the door it came through."""
 
@@ -217,6 +221,17 @@ CALLS = [
     *life("task_database", {"user": "another"}),
     *death("task_database"),
     call("task_database", SAME, backend="none"),
+    # A DB host
+    call("task_exec", CHANGED, command=f"echo '{json.dumps(DB_HOST)}' > {{{{ root }}}}/db_host.json", folder="."),
+    call("db_source_info", SAME),
+    call("db_source_info", SAME, check=True),
+    call("db_source_info", USER, name="missing"),
+    call("db_source_info", BAD, nonsense=1),
+    call("db_source", SAME, state="absent"),
+    call("db_source", SAME, state="absent", check=True),
+    call("db_source", USER),
+    call("db_source", USER, check=True, host_file="{{ root }}/missing.json"),
+    call("db_source", BAD, state="refreshed"),
     # How all of it stands, what is left over, and the end
     call("task_record", CHANGED, state="ready", facts={**FACTS, "database": {}}),
     call("task_info", SAME, format="table"),
