@@ -124,6 +124,7 @@ def operation(params: Params, *, check: bool) -> Result:
         keys = {one["name"]: one["key"] for one in given}
         result["databases"] = {keys.get(name) or name: facts for name, facts in result["databases"].items()}
     finding = {key: params[key] for key in FINDING}
+    finding["databases"] = [{key: one[key] for key in ("key", "name")} for one in params["databases"]]
     result["plan"] = {"backend": backend, **finding, backend: params[backend]}
     return result
 
