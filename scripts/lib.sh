@@ -203,6 +203,34 @@ start_dockerd() {
     return 1
 }
 
+zfs_answers() { as_root zpool list >/dev/null 2>&1; }
+
+# Starts a ZFS in user space unless one answers, and has the programs of the other file systems that pools can lie on.
+# Sets "stop_zfs" to what ends the one it started.
+start_zfs() {
+    local daemon
+    stop_zfs=''
+    need_packages btrfs-progs xfsprogs
+    if zfs_answers; then return; fi
+    need_packages zfs-fuse
+    if zfs_answers; then return; fi
+    say 'starting zfs-fuse (until the tests are done)'
+    if [[ -d /run/systemd/system ]]; then
+        as_root systemctl start zfs-fuse
+        stop_zfs='as_root systemctl stop zfs-fuse'
+    else
+        as_root rm -f "$work/zfs-fuse.pid" # it does not start where there is one
+        logged zfs-fuse as_root zfs-fuse --no-kstat-mount --pidfile "$work/zfs-fuse.pid"
+        daemon=$(as_root cat "$work/zfs-fuse.pid")
+        stop_zfs="as_root kill $daemon; timeout 30 tail --pid=$daemon -f /dev/null" # it needs a moment
+    fi
+    for _ in {1..100}; do
+        if zfs_answers; then return; fi
+        sleep 0.1
+    done
+    die 'zfs-fuse does not start'
+}
+
 # run_in_docker_group COMMAND...: instead of what is left of this script, where Docker answers root alone: as who runs
 # it, with the group of Docker's socket besides.
 run_in_docker_group() {

@@ -94,14 +94,22 @@ CERTAIN = {
     "ssl": "off",
     "logging_collector": "off",
     "log_destination": "stderr",
-    "external_pid_file": "",
     "listen_addresses": "127.0.0.1",
     "unix_socket_permissions": "0700",
 }
 """A branch talks to nobody, its source least of all, and may be lost in a crash of the machine."""
 
+KEPT = "set synchronous_commit = on"
+
 SHARED_BLOCKS = {"wal_init_zero": "off", "wal_recycle": "off"}
 """Where a block that is written anew is another one anyway."""
+
+HBA = """\
+local all "{mark.admin}" peer map=parallel_worktrees
+local "{mark.database}" "{mark.user}","{probe}" scram-sha-256
+host "{mark.database}" "{mark.user}" 127.0.0.1/32 scram-sha-256
+"""
+"""Who comes in: the administrator from this machine, clients through PgBouncer, people of this machine as the user."""
 
 ROLES = "select rolname, rolcanlogin from pg_roles"
 HARMLESS = """
@@ -117,12 +125,11 @@ select concat_ws(', ',
 """
 """What would let a branch touch its source."""
 
-SESSIONS = """
-select
-    (select count(*) from pg_stat_activity where datname = %(database)s and backend_type = 'client backend'),
-    (select to_jsonb(s) ->> 'sessions' from pg_stat_database s where datname = %(database)s)
+DIRECT = """
+select count(*) from pg_stat_activity
+where datname = %(database)s and backend_type = 'client backend' and client_addr is not null
 """
-"""Of clients, now and since the beginning; PostgreSQL 13 and older do not count the latter."""
+"""Sessions of people on the DB host itself; PgBouncer, which tells of its own, comes by the socket."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +141,7 @@ class Mark:
     :ivar admin: the superuser, who comes in from this machine only; ``owner_role`` owns all that is in the database.
     :ivar data_at: when its data were those of the source.
     :ivar expires: after so many seconds without a session it goes; None for never.
-    :ivar last_used: when a session was last seen, or when it was made; ``sessions``: how many there had been by then.
+    :ivar last_used: when a session was last seen, or when it was made; ``queries``: how many PgBouncer had had by then.
     """
 
     owner: str
@@ -150,7 +157,7 @@ class Mark:
     data_at: t.Any
     created: float
     last_used: float
-    sessions: int | None = None
+    queries: int = 0
     expires: float | None = None
     protected: bool = False
     kind: str = "branch"
@@ -201,11 +208,11 @@ class Wish:
             try:
                 expires = _db_host.seconds(expires)
             except ValueError as error:
-                raise UserError(f"branch {name}: expires: {error}") from error
+                raise UserError(f"branch {name}: expires: {error}", hint="such as expires: 7d") from error
         if params["source"] and params["parent"]:
             raise UserError(f"branch {name} is a copy of a source or of a parent, not of both", hint="leave one out")
         if params["parent"] == name:
-            raise UserError(f"branch {name} cannot be its own parent")
+            raise UserError(f"branch {name} cannot be its own parent", hint="name another one: parent")
         return cls(
             name=name,
             owner=params["owner"],
@@ -252,11 +259,11 @@ def operation(params: Params, *, check: bool) -> Result:
 def info(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it touches nothing anyway
     """Look at all branches, or some of them."""
     work = Work(_db_host.load(params["host_file"]), check=True)
-    known: dict[str, _pgbouncer.Known] = {}
+    uses: dict[str, _pgbouncer.Use] = {}
     with contextlib.suppress(EnvironmentFailure):
-        known = work.pooler.known()
+        uses = work.pooler.uses()
     told = [
-        work.about(volume, known)
+        work.about(volume, uses)
         for volume in work.store().volumes(LIVE)
         if params["name"] in (None, os.path.basename(volume.name))
         if params["owner"] in (None, volume.mark.get("owner"))
@@ -273,7 +280,7 @@ def _present(work: Work, wish: Wish) -> Result:
         before = {"phase": found.phase}
         work.discard(LIVE, wish.name, f"remove branch {wish.name}, which a killed run has left")
     if wish.password is None and not work.check:
-        raise UserError(f"branch {wish.name}: a new branch needs password")
+        raise UserError(f"branch {wish.name} is new, and needs a password", hint="give it: password")
     if wish.parent is not None:
         mark = _make_from_parent(work, wish)
     else:
@@ -374,7 +381,7 @@ def _reset(work: Work, wish: Wish) -> Result:
         volume = next(one for one in volumes if one.name == live)
         origin = t.cast("str", volume.origin)
         mark = dataclasses.replace(found, expires=work.expiry(wish, found.source), protected=wish.protected)
-        draft = dataclasses.replace(mark, phase=CREATING, sessions=None, last_used=time.time())
+        draft = dataclasses.replace(mark, phase=CREATING, queries=0, last_used=time.time())
         work.act(
             f"reset branch {name} to {origin}",
             lambda: store.clone(origin, aside, draft.as_dict(), quota=work.host.quota),
@@ -382,9 +389,11 @@ def _reset(work: Work, wish: Wish) -> Result:
     before = {**work.state(found), "since": found.created}
     after = dataclasses.replace(draft, phase=READY, created=time.time())
     if not work.check:
-        password = wish.password or work.verifier(LIVE, name)
+        password = work.verifier(LIVE, name)  # kept, for PgBouncer has let clients in by it who wait now
+        if password is None or (wish.password and not _postgres.verifies(password, wish.password)):
+            password = wish.password
         if password is None:
-            raise UserError(f"branch {name}: its password is lost", hint="give it: password")
+            raise UserError(f"branch {name} has lost its password", hint="give it: password")
         work.adapt(ASIDE, name, draft)
         beside = _services.Process(work.host, work.host.account)
         try:
@@ -537,12 +546,14 @@ class Work:
     @contextlib.contextmanager
     def pool(self) -> t.Iterator[tuple[_stores.Store, list[Volume]]]:
         """Have the pool for ourselves, for a moment; with the volumes in it."""
-        with contextlib.nullcontext() if self.check else self.host.locked() as lock:
-            store = self.store() if lock is None else self.store(lock)
+        with contextlib.nullcontext(self.store()) if self.check else self.locked() as store:
             yield store, store.volumes()
 
-    def store(self, *keep: int) -> _stores.Store:
-        return _stores.of(self.host, keep)
+    def locked(self) -> contextlib.AbstractContextManager[_stores.Store]:
+        return _stores.locked(self.host)
+
+    def store(self) -> _stores.Store:
+        return _stores.of(self.host)
 
     # Looking
 
@@ -566,7 +577,7 @@ class Work:
         return mark
 
     def is_running(self, name: str) -> bool:
-        return _services.server_in(self.folder(LIVE, name)).status() == "ready"
+        return self.supervisor.is_running(name, self.folder(LIVE, name))
 
     def condition(self, name: str, mark: Mark, password: str | None) -> dict[str, bool]:
         """Whether a branch does what it should."""
@@ -587,14 +598,10 @@ class Work:
         except FileNotFoundError:
             return None
 
-    def about(self, volume: Volume, known: t.Mapping[str, _pgbouncer.Known]) -> dict[str, t.Any]:
+    def about(self, volume: Volume, uses: t.Mapping[str, _pgbouncer.Use]) -> dict[str, t.Any]:
         mark, name = Mark.of(volume), os.path.basename(volume.name)
-        size = self.store().size(volume.name)
-        sessions = None
-        if self.is_running(name):
-            with contextlib.suppress(EnvironmentFailure):
-                sessions, _total = self.sessions(name, mark)
-        told = {key: value for key, value in mark.as_dict().items() if key not in ("kind", "sessions", "last_used")}
+        size, running = self.store().size(volume.name), self.is_running(name)
+        told = {key: value for key, value in mark.as_dict().items() if key not in ("kind", "queries", "last_used")}
         return {
             **told,
             "name": name,
@@ -604,16 +611,29 @@ class Work:
             "own_bytes": size.own,
             "full_bytes": size.full,
             "age": max(0, int(time.time() - mark.created)),
-            "running": self.is_running(name),
-            "routed": name in known,
-            "sessions": sessions,
+            "running": running,
+            "routed": name in uses,
+            "sessions": uses[name].clients if running and name in uses else None,
         }
 
-    def sessions(self, name: str, mark: Mark) -> tuple[int, int | None]:
-        """How many clients are in a branch, and have been since it began."""
-        with self.administration(self._sockets(name), mark, "postgres") as connection:
-            now, total = _rows(connection, SESSIONS, database=mark.database)[0]
-        return int(now), None if total is None else int(total)
+    def seen_used(self, name: str, mark: Mark) -> Mark:
+        """The mark, brought up to date where somebody has used the branch since the last look.
+
+        :raises EnvironmentFailure: that cannot be told.
+        """
+        use = self.pooler.uses().get(name, _pgbouncer.Use())
+        sockets = self._sockets(name)
+        address = _postgres.Address(sockets, mark.port, mark.admin, "postgres")
+        try:
+            with _pgbouncer.as_user(self.host.account.uid):
+                connection = _postgres.connect(address, None)
+        except _postgres.driver().OperationalError as error:
+            raise EnvironmentFailure(f"the server at {sockets} does not answer: {str(error).strip()}") from error
+        with contextlib.closing(connection):
+            ((direct,),) = _rows(connection, DIRECT, database=mark.database)
+        if not (use.clients or direct or use.queries != mark.queries):
+            return mark
+        return dataclasses.replace(mark, last_used=time.time(), queries=use.queries)
 
     def names(self) -> list[str]:
         """Of all branches, those included of which a killed run has left a part."""
@@ -643,7 +663,10 @@ class Work:
                 hint="leave user out, and it is called like the branch",
             )
         if len(os.path.join(self._sockets(wish.name), ".s.PGSQL.65535")) > 107:
-            raise UserError(f"{self.host.run}/{wish.name} is too long for the path of a socket")
+            raise UserError(
+                f"branch {wish.name}: {self._sockets(wish.name)} is too long for the path of a socket",
+                hint="choose a shorter name",
+            )
         store.check_room(f"cannot make branch {wish.name}")
         now = time.time()
         return Mark(
@@ -684,8 +707,8 @@ class Work:
     # Doing
 
     def mark(self, shelf: str, name: str, mark: Mark) -> None:
-        with self.host.locked() as lock:
-            self.store(lock).set_mark(f"{shelf}/{name}", mark.as_dict())
+        with self.locked() as store:
+            store.set_mark(f"{shelf}/{name}", mark.as_dict())
 
     def adapt(self, shelf: str, name: str, mark: Mark, *, as_live: bool = False) -> None:
         """Make a copy's settings those of a branch, before its server starts for the first time.
@@ -713,21 +736,22 @@ class Work:
         }
         if not (shelf == LIVE or as_live):
             settings["listen_addresses"] = ""
+        came_with = os.path.join(data, "postgresql.auto.conf")
+        with open(came_with, encoding="utf-8") as opened:
+            text = opened.read()
         files = {
-            "postgresql.auto.conf": [f"{key} = {_conf(_postgres.setting(value))}" for key, value in settings.items()],
-            "pg_hba.conf": [
-                f'local all "{mark.admin}" peer map=parallel_worktrees',
-                f'local "{mark.database}" "{mark.user}","{PROBE}" scram-sha-256',
-                f'host "{mark.database}" "{mark.user}" 127.0.0.1/32 scram-sha-256',
-            ],
-            "pg_ident.conf": [
-                f'parallel_worktrees "{user}" "{mark.admin}"' for user in dict.fromkeys(("root", self.host.user))
-            ],
+            # What the golden's servers need, such as libraries to load, holds where ours does not.
+            **({} if _postgres.IDENTITY_SETTING in text else {"postgresql.conf": text}),
+            "postgresql.auto.conf": _postgres.config(settings),
+            "pg_hba.conf": HBA.format(mark=mark, probe=PROBE),
+            "pg_ident.conf": "".join(
+                f'parallel_worktrees "{user}" "{mark.admin}"\n' for user in dict.fromkeys(("root", self.host.user))
+            ),
         }
         account = self.host.account
-        for file, lines in files.items():
-            content = "".join(f"{line}\n" for line in lines).encode()
-            _files.write(os.path.join(data, file), content, mode=0o600, owner=(account.uid, account.gid))
+        for file, content in files.items():
+            path = os.path.join(data, file)
+            _files.write(path, content.encode(), mode=0o600, owner=(account.uid, account.gid))
 
     def start(self, name: str, mark: Mark, timeout: float) -> None:
         """See that the server of a branch runs and answers."""
@@ -763,8 +787,7 @@ class Work:
         """
         if self.check:
             return
-        with self.host.locked() as lock:
-            store = self.store(lock)
+        with self.locked() as store:
             if marking:
                 store.set_mark(f"{LIVE}/{name}", mark.as_dict())
             routes = self.routes(store)
@@ -777,8 +800,8 @@ class Work:
         """Have PgBouncer forget a name, which ends the sessions under it. One that is down reads its files later."""
         if self.check:
             return
-        with self.host.locked() as lock:
-            routes = [one for one in self.routes(self.store(lock)) if one.name != name]
+        with self.locked() as store:
+            routes = [one for one in self.routes(store) if one.name != name]
             if os.path.isdir(self.pooler.folder) and self.pooler.write(routes):
                 with contextlib.suppress(EnvironmentFailure):
                     self.pooler.reload()
@@ -796,8 +819,8 @@ class Work:
             self.supervisor.stop(name, self.folder(shelf, name))
         else:
             _services.Process(self.host, self.host.account).stop(_beside(name), self.folder(shelf, name))
-        with self.host.locked() as lock:
-            self.store(lock).destroy(f"{shelf}/{name}")
+        with self.locked() as store:
+            store.destroy(f"{shelf}/{name}")
 
     def recover(self, name: str) -> Volume | None:
         """Finish what a killed run has begun: a swap goes on, or back; what lies beside goes.
@@ -828,8 +851,7 @@ class Work:
         """Destroy the snapshot that a branch was a copy of, when it is gone."""
         if self.check:
             return
-        with self.host.locked() as lock:
-            store = self.store(lock)
+        with self.locked() as store:
             wanted = f"{LIVE}/{parent}@{_label(child)}"
             if any(one.name == wanted and not one.dependants for one in store.snapshots(f"{LIVE}/{parent}")):
                 store.destroy_snapshot(wanted)
@@ -840,16 +862,6 @@ class Work:
             return
         for volume in self.store().volumes(LIVE):
             self.forget_snapshot(os.path.basename(volume.name), child)
-
-    @contextlib.contextmanager
-    def administration(self, sockets: str, mark: Mark, database: str) -> t.Iterator[Connection]:
-        try:
-            with _pgbouncer.as_user(self.host.account.uid):
-                connection = _postgres.connect(_postgres.Address(sockets, mark.port, mark.admin, database), None)
-        except _postgres.driver().OperationalError as error:
-            raise EnvironmentFailure(f"the server at {sockets} does not answer: {str(error).strip()}") from error
-        with contextlib.closing(connection):
-            yield connection
 
     def _await(self, shelf: str, name: str, mark: Mark, timeout: float) -> Connection:
         """A connection as administrator, as soon as there can be one."""
@@ -913,10 +925,6 @@ def _check_is_whole(data: str) -> None:
         )
 
 
-def _conf(value: str) -> str:
-    return "'" + value.translate(str.maketrans({"\\": r"\\", "'": "''", "\n": r"\n"})) + "'"
-
-
 def _rows(connection: Connection, query: str, **values: t.Any) -> list[tuple[t.Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(query, values or None)
@@ -924,8 +932,8 @@ def _rows(connection: Connection, query: str, **values: t.Any) -> list[tuple[t.A
 
 
 def _execute(connection: Connection, *statements: Composable) -> None:
-    """All of it as one transaction."""
-    text = "; ".join(statement.as_string(connection) for statement in statements)
+    """All of it as one transaction, which a crash of the server does not undo."""
+    text = "; ".join(statement.as_string(connection) for statement in (compose(KEPT), *statements))
     with connection.cursor() as cursor:
         try:
             cursor.execute(text)
@@ -966,8 +974,8 @@ def up(host: Host) -> list[str]:
                     functools.partial(work.supervisor.start, name, work.folder(LIVE, name)),
                 )
     work.pooler.start()
-    with host.locked() as lock:
-        if work.pooler.write(work.routes(work.store(lock))):
+    with work.locked() as store:
+        if work.pooler.write(work.routes(store)):
             work.pooler.reload()
     return work.actions
 
@@ -997,11 +1005,12 @@ def _sweep_one(work: Work, name: str) -> None:
         return
     seen = mark
     if work.is_running(name):
-        with contextlib.suppress(EnvironmentFailure):
-            at_work, total = work.sessions(name, mark)
-            if at_work or total != mark.sessions:
-                seen = dataclasses.replace(mark, last_used=now, sessions=total)
-                work.mark(LIVE, name, seen)
+        try:
+            seen = work.seen_used(name, mark)
+        except EnvironmentFailure:
+            return
+        if seen != mark:
+            work.mark(LIVE, name, seen)
     if now - seen.last_used > mark.expires:
         idle = f"{mark.expires:g} s"
         with contextlib.suppress(UserError):  # others stand on it

@@ -586,7 +586,7 @@ class Cluster:
                 self.check_is_alive()
             if time.monotonic() > until:
                 raise EnvironmentFailure(
-                    f"the server of cluster {self.name} is not ready in time: {self._last_words()}",
+                    f"the server of cluster {self.name} is not ready in time: {self.last_words()}",
                     hint=f"see the whole log: less {self.log}",
                 )
             time.sleep(0.002)
@@ -598,7 +598,7 @@ class Cluster:
         """
         if self.status() is not None:
             return
-        words = self._last_words()
+        words = self.last_words()
         record = self.record()
         if record is not None and "Address already in use" in words:
             raise _postgres.port_is_taken(record.address, record.port)
@@ -697,7 +697,7 @@ class Cluster:
         numbers = (int(entry) for entry in os.listdir("/proc") if entry.isdigit()) if among is None else among
         return [pid for pid in numbers if _is_at_work(pid, home)]
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         try:
             with open(self.log, encoding="utf-8", errors="replace") as file:
                 return _commands.last_words(file.read())

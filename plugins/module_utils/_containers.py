@@ -332,6 +332,9 @@ def _make(
             _deliver(container, _secrets.ensure(params["password_file"]))
         elif not wish.prepared:
             _deliver(container, first_password(mark))
+    if not params["wait"]:
+        _start_in_background(container, params["docker_host"])
+        return container
     try:
         _start(container, wish)
     except EnvironmentFailure:
@@ -430,6 +433,25 @@ def _start(container: Container, wish: Wish) -> None:
         ):
             raise _postgres.port_is_taken(wish.address, wish.port) from cause
         raise
+
+
+def _start_in_background(container: Container, docker_host: str | None) -> None:
+    """Have a new container started while we go on: Docker answers only when it is up, a quarter of a second later.
+
+    The process inherits the lock of the container's note, so whoever comes to wait for the database waits for this
+    first. What goes wrong here is met again there, and told: a container that is not running is made anew.
+    """
+    if os.fork():
+        return
+    try:
+        os.setsid()
+        with open(os.devnull, "r+b") as nothing:
+            for stream in range(3):
+                os.dup2(nothing.fileno(), stream)  # whoever runs us waits for the end of what he reads
+        with connected(docker_host) as client:
+            client.containers.get(container.id).start()
+    finally:
+        os._exit(0)
 
 
 def _deliver(container: Container, password: str) -> None:

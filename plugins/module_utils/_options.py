@@ -66,6 +66,8 @@ def _faults(about: Options, value: t.Any, resolve: Resolve, where: str) -> c.Ite
             value = resolve(value)
         except NotYet:
             return
+        if value is None:
+            return  # as if it were not given
     fits, wanted = TYPES[kind]
     if not fits(value) or (kind == "raw" and options and isinstance(value, list)):
         yield f"{where} is {_shown(value, kind)}, and has to be {wanted}"

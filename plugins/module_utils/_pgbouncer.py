@@ -95,6 +95,18 @@ class Known:
     paused: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """How a name is used.
+
+    :ivar clients: who are connected now.
+    :ivar queries: how many there were since PgBouncer has known the name.
+    """
+
+    clients: int = 0
+    queries: int = 0
+
+
 class Pooler:
     """PgBouncer, whether it runs or not."""
 
@@ -123,8 +135,8 @@ class Pooler:
         changes = [self._write(path, "".join(f"{line}\n" for line in given)) for path, given in lines.items()]
         return any(changes)
 
-    def set_up(self) -> bool:
-        """Write its settings, and files that it can begin with; tell whether they are new."""
+    def set_up(self) -> None:
+        """Write settings for it, and files that it can begin with, where nobody else has."""
         if not os.path.exists(self.databases):
             self.write(())
         settings = {
@@ -135,7 +147,7 @@ class Pooler:
             "addresses": ",".join(dict.fromkeys(("127.0.0.1", self.host.address))),
             "pool_size": max(1, self.host.branch.max_connections - SPARE_CONNECTIONS),
         }
-        return self._write(self.config, CONFIG.format(**settings))
+        self._write(self.config, CONFIG.format(**settings))
 
     def probe_verifier(self) -> str:
         self._make_folder()
@@ -200,6 +212,19 @@ class Pooler:
         """What it knows now, by name."""
         with self.console() as console:
             return _known(console)
+
+    def uses(self) -> dict[str, Use]:
+        """How each name that it knows is used."""
+        with self.console() as console:
+            found = dict.fromkeys(_known(console), Use())
+            for row in _shown(console, "POOLS"):
+                if (use := found.get(row["database"])) is not None:
+                    clients = use.clients + int(row["cl_active"]) + int(row["cl_waiting"])
+                    found[row["database"]] = dataclasses.replace(use, clients=clients)
+            for row in _shown(console, "STATS"):
+                if (use := found.get(row["database"])) is not None:
+                    found[row["database"]] = dataclasses.replace(use, queries=int(row["total_query_count"]))
+            return found
 
     def reload(self) -> None:
         """Have it read its files; who is connected to a name that is still there notices nothing."""
@@ -278,14 +303,17 @@ def as_user(uid: int) -> t.Iterator[None]:
         os.seteuid(before)
 
 
-def _known(console: Connection) -> dict[str, Known]:
+def _shown(console: Connection, what: str) -> list[dict[str, t.Any]]:
     with console.cursor() as cursor:
-        cursor.execute("SHOW DATABASES")
+        cursor.execute(f"SHOW {what}")
         columns = [column.name for column in cursor.description or ()]
-        rows = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _known(console: Connection) -> dict[str, Known]:
     return {
         row["name"]: Known(row["host"], int(row["port"]), row["database"], str(row["paused"]) == "1")
-        for row in rows
+        for row in _shown(console, "DATABASES")
         if row["name"] != CONSOLE
     }
 

@@ -48,6 +48,7 @@ def operation(params: Params, *, check: bool) -> Result:
         report = "\n".join([*lines, "remove them: add -e apply=true"])
     return {
         "changed": bool(left) and params["apply"],
+        "branches": [{"name": one.name, "owner": one.about["owner"]} for one in left if one.kind == "branch"],
         "leftovers": [{"kind": one.kind, "name": one.name, "why": one.why} for one in left],
         "actions": [f"remove {line}" for line in lines] if params["apply"] else [],
         "diff": [{"before": "".join(line + "\n" for line in lines), "after": ""}] if left and params["apply"] else [],
@@ -58,7 +59,7 @@ def operation(params: Params, *, check: bool) -> Result:
 def _goldens(params: Params, tasks: t.Sequence[dict[str, t.Any]]) -> list[_Leftover]:
     """Golden databases that newer ones have taken the place of, in the back ends of these tasks and the workspace's."""
     plans = [plan for task in tasks if (plan := task["plan"].get("database"))]
-    plans.append({key: params[key] for key in ("backend", "docker_host", "directory")})
+    plans.append(_status.said(params))
     with _registry.opened(params["registry"], write=False) as registry:
         ours = registry.id
     found = []

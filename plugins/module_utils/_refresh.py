@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import hashlib
 import os
 import shutil
@@ -32,6 +33,7 @@ SHELF = "goldens"
 LABEL = "ready"
 OWNER_ROLE = "parallel_worktrees_owner"
 KEPT_DATABASES = ("postgres", "template0", "template1")
+FULL = os.strerror(errno.ENOSPC)
 TIME = "%Y%m%dT%H%M%SZ"
 
 NOT_INHERITED = ("postmaster.pid", "postmaster.opts", "backup_label.old", "tablespace_map.old")
@@ -154,10 +156,27 @@ def refresh(host: Host, source: Source) -> str:
     name = _begin(host, source)
     try:
         _finish(host, source, name)
-    except WorktreesError:
+    except (WorktreesError, OSError, _postgres.driver().Error) as error:
+        failure = _failure(source, _server(host, name), error)
         _discard(host, name)
-        raise
+        raise failure from error
     return name
+
+
+def _failure(source: Source, server: _clusters.Cluster, error: Exception) -> WorktreesError:
+    """Why a golden could not be made; a server that found the pool full may only have ended, and freed much of it."""
+    said = str(error).strip()
+    is_full = FULL in said
+    with contextlib.suppress(OSError), open(server.log, encoding="utf-8", errors="replace") as log:
+        is_full = is_full or FULL in log.read()
+    if is_full:
+        return EnvironmentFailure(
+            f"cannot make a golden of source {source.name}: {FULL}, which is in the pool: {said}",
+            hint="remove branches or goldens, or make the pool larger",
+        )
+    if isinstance(error, WorktreesError):
+        return error
+    return EnvironmentFailure(f"cannot make a golden of source {source.name}: {said}: {server.last_words()}")
 
 
 def retire(host: Host, source: Source, now: float) -> list[str]:

@@ -35,6 +35,9 @@ class Supervisor(t.Protocol):
     def stop(self, name: str, folder: str) -> None:
         """End the server of a branch, with the sessions in it, and what a crashed one left."""
 
+    def is_running(self, name: str, folder: str) -> bool:
+        """Whether the server of a branch takes connections."""
+
     def start_pooler(self, config: str) -> None:
         """Start PgBouncer, unless it runs."""
 
@@ -97,6 +100,16 @@ class Systemd:
             _commands.run(("systemctl", "reset-failed", unit))
         forget_socket_folder(self.host, name)
 
+    def is_running(self, name: str, folder: str) -> bool:
+        """By the unit that the server's process is in, which shows in containers, too, where its folder does not."""
+        try:
+            with open(os.path.join(server_in(folder).data, "postmaster.pid"), encoding="utf-8") as file:
+                lines = file.read().splitlines()
+            with open(f"/proc/{int(lines[0])}/cgroup", encoding="utf-8") as file:
+                return BRANCH_UNIT.format(name) in file.read() and lines[7].strip() == "ready"
+        except (OSError, ValueError, IndexError):
+            return False
+
     def start_pooler(self, config: str) -> None:
         hint = f"see its log: journalctl -u {POOLER_UNIT}, and its settings: {config}"
         _commands.must(("systemctl", "start", POOLER_UNIT), doing="cannot start PgBouncer", hint=hint)
@@ -128,10 +141,13 @@ class Process:
         server_in(folder).stop()
         forget_socket_folder(self.host, name)
 
+    def is_running(self, name: str, folder: str) -> bool:  # noqa: ARG002 - known by where it works
+        return server_in(folder).status() == "ready"
+
     def start_pooler(self, config: str) -> None:
         make_socket_folder(self.host, "pgbouncer", self.account)
         log = os.path.join(os.path.dirname(config), "pgbouncer.log")
-        self._launch(("pgbouncer", "--quiet", config), log)
+        self._launch(("pgbouncer", config), log)
 
     def last_words(self, name: str, folder: str) -> str:  # noqa: ARG002 - the log lies beside the data
         with contextlib.suppress(FileNotFoundError), open(server_in(folder).log, encoding="utf-8") as file:

@@ -48,8 +48,12 @@ SAME = (
 
 CONTAINER_OPTIONS = ("image", "pull", "volume", "memory", "shm_size", "environment", "docker_host")
 
+ADMINISTRATION = {
+    key: _pg_server.ARGUMENT_SPEC[key] for key in ("admin_user", "admin_password_file", "maintenance_database")
+}
+
 ARGUMENT_SPEC: dict[str, t.Any] = {
-    **{key: _pg_server.ARGUMENT_SPEC[key] for key in ("admin_user", "admin_password_file", "maintenance_database")},
+    **ADMINISTRATION,
     "protected": _pg_databases.ARGUMENT_SPEC["protected"],
     "container": {
         "type": "dict",
@@ -226,6 +230,12 @@ def remove_golden(about: dict[str, t.Any]) -> None:
 
 def key_of(plan: dict[str, t.Any]) -> str:
     return f"shared {_place(plan)} {_postgres.fit_name(plan['user'])}"
+
+
+def names(plan: dict[str, t.Any]) -> set[str]:
+    """The names of a task's databases, as the server has them."""
+    given = plan["databases"] or [{"name": plan["database"] or plan["user"]}]
+    return {_postgres.fit_name(one["name"]) for one in given}
 
 
 def _place(plan: dict[str, t.Any]) -> str:

@@ -21,7 +21,7 @@ import time
 import typing as t
 
 from . import _clusters, _commands, _files, _postgres, _secrets, _stores
-from ._errors import EnvironmentFailure, UserError
+from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._pg_server import Journal, Server
 
 if t.TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Standby:
 
     def make(self) -> None:
         """Copy the primary into a volume of its own, and follow it from then on."""
-        source, account = self.source, self.host.account
+        source = self.source
         mark: _stores.Mark = {"kind": "source", "phase": "creating", "source": source.name, "database": source.database}
         mark |= {
             "host": source.host,
@@ -151,7 +151,16 @@ class Standby:
         with _stores.locked(self.host) as store:
             store.check_room(f"cannot copy source {source.name}")
             store.create(self.name, mark)
-        data = self.server.data
+        try:
+            self._copy()
+        except WorktreesError:
+            self.remove_volume()
+            raise
+        with _stores.locked(self.host) as store:
+            store.set_mark(self.name, {**mark, "phase": "ready"})
+
+    def _copy(self) -> None:
+        source, account, data = self.source, self.host.account, self.server.data
         os.mkdir(data, 0o700)
         os.chown(data, account.uid, account.gid)
         command = ("--no-password", "--checkpoint=fast", "--wal-method=stream", f"--pgdata={data}")
@@ -160,12 +169,11 @@ class Standby:
             self.host,
             (self.host.programs.path("pg_basebackup"), *command, *slot, f"--dbname={self._conninfo()}"),
             doing=f"cannot copy the primary of source {source.name}",
+            hint=f"see whether there is room for all of it: df -h {self.host.root}",
             cwd=data,
         )
         check_contained(source.name, data)
         self.configure()
-        with _stores.locked(self.host) as store:
-            store.set_mark(self.name, {**mark, "phase": "ready"})
 
     def configure(self) -> None:
         """Write what the server goes by."""
@@ -419,11 +427,11 @@ def start(host: Host, server: _clusters.Cluster, sockets: str) -> None:
     server.start(record, time.monotonic() + START_SECONDS)
 
 
-def as_account(host: Host, argv: t.Sequence[str], *, doing: str, cwd: str) -> str:
+def as_account(host: Host, argv: t.Sequence[str], *, doing: str, cwd: str, hint: str | None = None) -> str:
     """Run a program of PostgreSQL's as the system user; it ends when we are killed."""
     account = host.account
     switch = (f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups") if os.geteuid() == 0 else ()
-    return _commands.must(("setpriv", *switch, "--pdeathsig=KILL", "--", *argv), doing=doing, cwd=cwd)
+    return _commands.must(("setpriv", *switch, "--pdeathsig=KILL", "--", *argv), doing=doing, hint=hint, cwd=cwd)
 
 
 def lets_nobody_in(source: Source, reason: str) -> EnvironmentFailure:

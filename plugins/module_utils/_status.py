@@ -14,8 +14,8 @@ import json
 import os
 import typing as t
 
-from . import _clusters, _containers, _databases, _git, _leases, _registry, _shared, _work
-from ._door import Params, Result
+from . import _clusters, _containers, _databases, _git, _leases, _postgres, _registry, _shared, _task_branch, _work
+from ._door import Params, Result, filled
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
 from ._identity import expand
@@ -41,6 +41,16 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "backend": {"type": "str"},
     "docker_host": {"type": "str"},
     "directory": {"type": "path"},
+    "branches": {"type": "list", "elements": "dict"},
+    "shared": {
+        "type": "dict",
+        "options": {
+            "address": {"type": "str", "default": "127.0.0.1"},
+            "port": {"type": "int", "required": True},
+            "container": {"type": "str"},
+            **_shared.ADMINISTRATION,
+        },
+    },
     "disposable": {"type": "list", "elements": "str", "default": list(_work.DISPOSABLE)},
     "format": {"type": "str", "choices": ["table", "json"]},
 }
@@ -66,7 +76,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
             f"there is no task {', '.join(missing)}{where}",
             hint="leave task out to see all of them",
         )
-    databases = _all_databases(every, params)
+    databases = _all_databases(every, params, ours)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
     orphans = [] if wanted else _orphans(params, every, leases, known, databases, ours)
@@ -96,10 +106,10 @@ def _task(
         drift += about.pop("drift")
     database = dict(record.plan.get("database") or {})
     if database:
-        found = databases.get(_database_key(database))
-        database = {"backend": database["backend"], "name": database["name"], "state": _database_state(found)}
-        if record.state == "ready" and database["state"] != "running":
-            drift.append(f"database {database['name']} is {database['state']}")
+        state, fault = _database_state(database, databases.get(_database_key(database)))
+        if record.state == "ready" and fault:
+            drift.append(fault)
+        database = {"backend": database["backend"], "name": database["name"], "state": state}
     if lease is None:
         drift.append("no lease")
     busy = record.busy_with(None)
@@ -165,12 +175,21 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
     return about
 
 
-def _all_databases(records: t.Sequence[Record], params: Params) -> dict[str, dict[str, t.Any]]:
+def _all_databases(records: t.Sequence[Record], params: Params, ours: str) -> dict[str, dict[str, t.Any]]:
     """All databases of ours that the back ends in use know, by back end and name."""
     found: dict[str, dict[str, t.Any]] = {}
-    plans = [plan for record in records if (plan := record.plan.get("database"))]
-    plans.append({"backend": params["backend"], "docker_host": params["docker_host"], "directory": params["directory"]})
-    places = _databases.Places.of(plans)
+    plans = [
+        {**plan, "owner": record.owner, "password_file": _databases.password_file(record.owner)}
+        for record in records
+        if (plan := record.plan.get("database"))
+    ]
+    if params["branches"] is None:
+        found |= _task_branch.found([plan for plan in plans if plan["backend"] == "branch"])
+    for one in params["branches"] or ():
+        if task_of(one["owner"])[0] == ours:  # a DB host serves other machines, too
+            works = one["phase"] == "ready" and one["running"] and one["routed"]
+            found[f"branch {one['name']}"] = {**one, "running": works}
+    places = _databases.Places.of([*plans, said(params)])
     for host in places.docker_hosts:
         # Where Docker is down, the databases of its tasks are told as missing.
         with contextlib.suppress(EnvironmentFailure), _containers.connected(host) as client:
@@ -183,13 +202,32 @@ def _all_databases(records: t.Sequence[Record], params: Params) -> dict[str, dic
 
 
 def _database_key(plan: dict[str, t.Any]) -> str:
-    return _shared.key_of(plan) if plan["backend"] == "shared" else f"{plan['backend']} {plan['name']}"
+    if plan["backend"] == "shared":
+        return _shared.key_of(plan)
+    return f"{plan['backend']} {_postgres.fit_name(plan['name'])}"
 
 
-def _database_state(found: dict[str, t.Any] | None) -> str:
+def said(params: Params) -> dict[str, t.Any]:
+    """Where the workspace has its databases by now, as the plan of a task has it."""
+    plan = {key: params[key] for key in ("backend", "docker_host", "directory")}
+    shared = params["shared"]
+    if params["backend"] != "shared" or shared is None:
+        return plan
+    container = {"name": shared["container"], "docker_host": params["docker_host"]} if shared["container"] else None
+    server = filled(_shared.ARGUMENT_SPEC, {**shared, "container": container})
+    return {**plan, "address": shared["address"], "port": shared["port"], "shared": server}
+
+
+def _database_state(plan: dict[str, t.Any], found: dict[str, t.Any] | None) -> tuple[str, str | None]:
+    """How the database of a task is, and what is wrong with that."""
+    name = plan["name"]
     if found is None:
-        return "missing"
-    return "running" if found["running"] else "stopped"
+        return "missing", f"database {name} is missing"
+    if not found["running"]:
+        return "stopped", f"database {name} is stopped"
+    if plan["backend"] == "shared" and (gone := sorted(_shared.names(plan) - _shared.names(found))):
+        return "incomplete", f"database {', '.join(gone)} is missing"
+    return "running", None
 
 
 def _orphans(

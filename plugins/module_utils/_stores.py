@@ -621,8 +621,11 @@ class Xfs(Tree):
         self._must("cp", "-a", "--reflink=always", "--", source, target, doing=f"cannot copy {source}")
 
     def _remove(self, path: str) -> None:
-        if os.path.lexists(path):
-            shutil.rmtree(path)
+        try:
+            if os.path.lexists(path):
+                shutil.rmtree(path)
+        except OSError as error:
+            raise EnvironmentFailure(f"cannot remove {path}: {error}") from error
 
 
 def _describe(path: str, mark: Mark, origin: str | None, created: float | None = None) -> None:

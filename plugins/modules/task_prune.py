@@ -56,8 +56,8 @@ options:
         required: true
   backend:
     description:
-      - The back end to look for left databases in, V(container) or V(embedded), beside those that tasks are registered
-        with.
+      - The back end to look for left databases in, V(container), V(embedded) or V(shared), beside those that tasks are
+        registered with.
     type: str
   docker_host:
     description:
@@ -70,6 +70,47 @@ options:
       - With O(backend=embedded), where clusters lie. It defaults as
         O(parallel.worktrees.pg_cluster#module:directory) does.
     type: path
+  branches:
+    description:
+      - With O(backend=branch), what M(parallel.worktrees.pg_branch_info) tells of the DB host. Those of other machines
+        are passed over.
+      - Without it, each task's branch is asked with the task's own password, and those of no task are not seen.
+    type: list
+    elements: dict
+  shared:
+    description:
+      - With O(backend=shared), the server to look in beside those of the registered tasks.
+      - Where it does not answer, the databases of its tasks count as missing.
+    type: dict
+    suboptions:
+      address:
+        description:
+          - Its address, or the folder of its socket.
+        type: str
+        default: 127.0.0.1
+      port:
+        description:
+          - Its port.
+        type: int
+        required: true
+      container:
+        description:
+          - The container that it runs in, where the workspace declares one.
+        type: str
+      admin_user:
+        description:
+          - As O(parallel.worktrees.pg_database#module:admin_user).
+        type: str
+        default: postgres
+      admin_password_file:
+        description:
+          - As O(parallel.worktrees.pg_database#module:admin_password_file).
+        type: path
+      maintenance_database:
+        description:
+          - As O(parallel.worktrees.pg_database#module:maintenance_database).
+        type: str
+        default: postgres
   disposable:
     description:
       - Names of files and folders that are never work where git ignores them, as shell patterns.
@@ -127,6 +168,18 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+branches:
+  description: Those of O(branches) that no task is registered for, which M(parallel.worktrees.pg_branch) removes.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the branch.
+      type: str
+    owner:
+      description: Whose it is.
+      type: str
 actions:
   description: What was removed, or would be in check mode. Empty unless O(apply=true).
   returned: success

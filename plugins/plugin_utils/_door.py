@@ -13,6 +13,7 @@ machine, this user and this Python.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import getpass
 import multiprocessing
 import os
@@ -27,6 +28,9 @@ from ansible.plugins.action import ActionBase
 from ..module_utils._door import Operation, answer
 from ..module_utils._errors import UserError
 from ..module_utils._holder import holder_of
+
+# A worker is forked for every step: what is loaded by now is neither collected again nor copied for that.
+gc.freeze()
 
 
 def _user() -> str:

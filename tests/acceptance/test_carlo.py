@@ -224,6 +224,34 @@ def test_a_second_run_wipes_no_data(server, task, npm):
     assert facts(run) == facts(task)
 
 
+def test_an_empty_database_is_pulled_from_production_and_a_full_one_only_when_told(server):
+    server.sql("create role production login password 'far-away'")
+    server.sql("create database production owner production")
+    server.sql("set role production; create table orders as select 1 as number", "production")
+    port = server.variables["database_server_port"]
+    source = {"CARLO_PRODUCTION_URL": f"postgresql://production:far-away@127.0.0.1:{port}/production"}
+    usual, server.environment = server.environment, {**server.environment, **source}
+    try:
+        first = server.provision("feat/pull").must()
+        assert "far-away" not in first.output
+        values = workspaces.env_values(server.worktree("pull") / ".env.development.local")
+        url = values["DATABASE_URL"]
+        assert ask(url, "select number from orders") == "1"
+        assert ask(values["WORLD_DATABASE_URL"], "select to_regclass('orders')") == ""
+
+        ask(url, "update orders set number = 2")
+        server.sql("update orders set number = 3", "production")
+        assert server.provision("feat/pull").must().changed == 0
+        assert ask(url, "select number from orders") == "2"
+        server.provision("feat/pull", database_pull_again=True).must()
+        assert ask(url, "select number from orders") == "3"
+    finally:
+        server.teardown("feat/pull").must()
+        server.environment = usual
+        server.sql("drop database production with (force)")
+        server.sql("drop role production")
+
+
 def test_teardown_drops_the_databases_of_the_busy(server):
     server.provision("feat/busy").must()
     before = server.databases()

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
-BARE_BASE, OUR_BASE = 41000, 42000
+BARE_BASE, OUR_BASE = 21000, 22000  # below the range that the kernel gives to clients
 
 
 class Workspace:
@@ -34,6 +35,9 @@ class Workspace:
 
     def ours(self, verb: str, tasks: int, **variables: str) -> float:
         """One call of ours for all tasks, in seconds."""
+        return timed(*self.call(verb, tasks, **variables))
+
+    def call(self, verb: str, tasks: int, **variables: str) -> list[str]:
         settings = {
             "workspace_root": str(self.folder),
             "workspace_registry": str(self.folder / "registry.sqlite3"),
@@ -46,7 +50,7 @@ class Workspace:
         ports = ("-e", json.dumps({"lease_ports": {"database": {"base": OUR_BASE}}}))
         example = TOP / "examples" / "bautista.yml"
         playbook = f"parallel.worktrees.{verb}"
-        return timed("ansible-playbook", playbook, "-e", f"@{example}", *words, *ports)
+        return ["ansible-playbook", playbook, "-e", f"@{example}", *words, *ports]
 
     def bare(self, verb: str, tasks: int) -> float:
         """The bare commands for all tasks, in seconds; ``-overlapped`` runs four tasks at a time."""
@@ -56,10 +60,12 @@ class Workspace:
         return timed("bash", "-c", script)
 
 
-def run(*argv: str) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+def run(*argv: str, **environment: str) -> str:
+    variables = {**os.environ, **environment}
+    done = subprocess.run(argv, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def timed(*argv: str) -> float:
@@ -95,6 +101,17 @@ def print_ratios(title: str, times: Sample) -> None:
         )
 
 
+def print_where_it_goes(workspace: Workspace) -> None:
+    """What Ansible takes for nothing, and the steps of one provision as the callback tells them."""
+    play = workspace.folder / "empty.yml"
+    play.write_text("- hosts: localhost\n  gather_facts: false\n", encoding="ascii")
+    print(f"\nwhere the time goes\n  an empty ansible-playbook {timed('ansible-playbook', str(play)):5.2f} s")
+    for verb in ("provision", "teardown"):
+        told = run(*workspace.call(verb, 1), ANSIBLE_STDOUT_CALLBACK="parallel.worktrees.steps").splitlines()
+        steps = [line for line in told if re.search(r"\d s( |$)", line)]
+        print("\n".join([f"  {verb}", *(f"  {line.strip()}" for line in steps)]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", default="parallel-worktrees-test/postgres:15")
@@ -107,6 +124,7 @@ def main() -> None:
         workspace.ours("provision", 1)  # the prepared image is made here, once
         workspace.ours("teardown", 1)
         print_ratios("one task", compare(workspace, 1, options.rounds))
+        print_where_it_goes(workspace)
         print_ratios("30 tasks in one call", compare(workspace, 30, 1))
 
         print("\ncost of a task as tasks grow (50 files a repository)")

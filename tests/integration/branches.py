@@ -11,9 +11,8 @@ import dataclasses
 import json
 import os
 import pathlib
-import pwd
 import signal
-import subprocess
+import tempfile
 import time
 import typing as t
 
@@ -26,21 +25,19 @@ from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _branches,
     _db_host,
     _pgbouncer,
+    _refresh,
     _services,
+    _sources,
     _stores,
 )
 from ansible_collections.parallel.worktrees.plugins.module_utils._db_host import Host
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer
 
-OWNER_ROLE = "parallel_worktrees_owner"
-FILL = f"""
-create role {OWNER_ROLE};
+OWNER_ROLE = _refresh.OWNER_ROLE
+FILL = """
 create role production login password 'of production';
 create table orders (id serial primary key, what text not null);
 insert into orders (what) select 'order ' || n from generate_series(1, 100) n;
-alter table orders owner to {OWNER_ROLE};
-alter schema public owner to {OWNER_ROLE};
-alter database app owner to {OWNER_ROLE};
 """
 
 
@@ -91,10 +88,14 @@ class DbHost:
     def store(self) -> _stores.Store:
         return _stores.of(self.host)
 
-    @contextlib.contextmanager
-    def locked_store(self) -> c.Iterator[_stores.Store]:
-        with self.host.locked() as lock:
-            yield _stores.of(self.host, (lock,))
+    def locked_store(self) -> contextlib.AbstractContextManager[_stores.Store]:
+        return _stores.locked(self.host)
+
+    def golden(self) -> str:
+        """The name of the newest."""
+        last = _refresh.newest(_refresh.goldens(self.store(), "app"))
+        assert last is not None
+        return last.name
 
     def left(self, name: str) -> list[str]:
         """All that a branch has left anywhere."""
@@ -158,12 +159,11 @@ def db_host(kind: str, **settings: t.Any) -> c.Iterator[DbHost]:
     given = {
         "port": free_port(),
         "branch_ports": {"first": base, "last": base + 59},
-        "sources": {"app": {"kind": "dump", "dump": "/nowhere", "database": "app"}},
         **settings,
     }
-    with pools.pool(kind, **given) as host:
+    with tempfile.TemporaryDirectory() as folder, pools.pool(kind, **given, sources=sources(folder)) as host:
         file = pathlib.Path(host.root).parent / "db_host.json"
-        file.write_text(json.dumps(as_file(host, given)))
+        file.write_text(json.dumps({**as_file(host, given), "sources": sources(folder)}))
         assert _db_host.load(str(file)) == host
         made = DbHost(host, file)
         make_golden(made)
@@ -173,49 +173,18 @@ def db_host(kind: str, **settings: t.Any) -> c.Iterator[DbHost]:
             made.stop()
 
 
+def sources(folder: str) -> dict[str, t.Any]:
+    return {"app": {"kind": "dump", "dump": os.path.join(folder, "app.sql"), "database": "app", "keep": 9}}
+
+
 def as_file(host: Host, given: dict[str, t.Any]) -> dict[str, t.Any]:
     plain = ("store", "pool", "root", "run", "state", "user", "bin_directory", "supervisor", "address", "reserve")
     return {**{key: getattr(host, key) for key in plain}, **given}
 
 
-def make_golden(made: DbHost, when: str = "20261121T180000Z", fill: str = FILL) -> str:
-    """What a refresh leaves: data that were shut down in good order, and a snapshot of them."""
-    host, name = made.host, f"goldens/app/{when}"
-    mark = {"kind": "golden", "source": "app", "phase": "creating", "data_at": when, "database": "app"}
-    mark |= {"admin": "postgres", "owner_role": OWNER_ROLE}
-    with made.locked_store() as store:
-        path = store.create(name, mark).path
-    account = pwd.getpwnam(host.user)
-    data = os.path.join(path, "data")
-    os.chmod(path, 0o711)
-    os.mkdir(data, 0o700)
-    os.chown(data, account.pw_uid, account.pw_gid)
-
-    def as_account(*argv: str, text: str | None = None) -> None:
-        switch = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        program = os.path.join(host.bin_directory, argv[0])
-        done = subprocess.run(
-            [program, *argv[1:]],
-            input=text,
-            text=True,
-            capture_output=True,
-            check=False,
-            cwd="/",
-            **t.cast("t.Any", switch),
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    as_account("initdb", "-N", "-A", "trust", "-U", "postgres", "--wal-segsize=1", "-D", data)
-    options = f"-c listen_addresses='' -c unix_socket_directories={data} -c fsync=off"
-    as_account("pg_ctl", "start", "-w", "-D", data, "-o", options, "-l", os.path.join(data, "log"))
-    try:
-        for database, text in (("postgres", "create database app"), ("app", fill)):
-            as_account(
-                "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", data, "-U", "postgres", "-d", database, text=text
-            )
-    finally:
-        as_account("pg_ctl", "stop", "-w", "-m", "fast", "-D", data)
-    with made.locked_store() as store:
-        store.snapshot(name, "ready")
-        store.set_mark(name, {**mark, "phase": "ready"})
-    return name
+def make_golden(made: DbHost, fill: str = FILL) -> str:
+    """Have the host make a golden of a dump, and tell its name."""
+    source = made.host.source("app")
+    pathlib.Path(str(source.dump)).write_text(fill)
+    _sources.refresh(made.host, source)
+    return made.golden()

@@ -34,6 +34,8 @@ from ansible_collections.parallel.worktrees.plugins.module_utils import (
 from ansible_collections.parallel.worktrees.plugins.module_utils._db_host import Host
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer
 
+pytestmark = pytest.mark.root
+
 FILL = """
 create role application login password 'of production';
 create role copy login replication password 'of the copy';
@@ -402,6 +404,35 @@ def test_a_nearly_full_pool_is_refused(app):
         assert any("less than 99.9 %" in problem for problem in app.report()["problems"])
     finally:
         app.file.write_text(json.dumps(given))
+
+
+BIG = "create table big as select repeat(md5(n::text), 60) from generate_series(1, 250000) n;"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pool_that_gets_full_loses_nothing(kind, folder):
+    dump = folder / f"growing_{kind}.sql"
+    dump.write_text("create table small (id int);")
+    source = {"kind": "dump", "database": "app", "dump": str(dump), "settings": {"max_wal_size": "64MB"}}
+    with db_host(kind, source, folder, megabytes=320, reserve=5) as there:
+        there.must()
+        before = there.goldens()
+        dump.write_text(BIG)
+        message = there.refused("environment", refresh=True)
+        assert "No space left on device, which is in the pool" in message
+        assert there.goldens() == before
+        assert processes(there.host) == set()
+        there.branch("after")
+        there.store.destroy("branches/after")
+
+
+def test_a_copy_that_does_not_fit_leaves_nothing(standby_source, folder):
+    with db_host("zfs", {**standby_source, "slot": "full"}, folder, megabytes=64, reserve=1) as there:
+        message = there.refused("environment")
+        assert "cannot copy the primary of source app" in message
+        assert "No space left on device" in message
+        assert there.store.volumes() == []
+        there.must(state="absent")
 
 
 def test_a_mask_that_fails_makes_no_golden_and_tells_no_data(app, folder):

@@ -53,6 +53,8 @@ DATABASE = {
 USUAL: dict[str, dict[str, t.Any]] = {
     "db_code": {"directory": "{{ root }}/code"},
     "db_pool": {"store": "xfs", "root": "{{ root }}/pool", "file": "{{ root }}/pool.file", "size": "1G"},
+    "db_source": {"name": "app", "host_file": "{{ root }}/db_host.json"},
+    "db_source_info": {"host_file": "{{ root }}/db_host.json"},
     "env_file": {
         "worktrees": [BACKEND],
         "files": [
@@ -74,6 +76,8 @@ USUAL: dict[str, dict[str, t.Any]] = {
         ],
     },
     "git_worktree_info": {"path": TREE, "repos": [{"name": "backend", "repo": "{{ work }}/backend"}]},
+    "pg_branch": {"name": NAME, "owner": OWNER, "host_file": "{{ root }}/db_host.json"},
+    "pg_branch_info": {"host_file": "{{ root }}/db_host.json"},
     "pg_cluster": {
         "name": "server",
         "owner": "{{ workspace_name }}/server",
@@ -170,6 +174,9 @@ GROUND = (
     f"mkdir -p vendor uploads {FOREIGN}/parallel_worktrees/theirs;"
     " date > uploads/day; echo PORT=1 > .env; echo hidden > password"
 )
+DB_HOST = {"store": "xfs", "root": "/dev/pts", "state": "{{ root }}/db_host", "bin_directory": "/usr/bin"}
+DB_HOST |= {"user": "postgres"}
+"""No DB host, but a machine that has a file about one, and something mounted where its pool should be."""
 PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
 """All that a command could see of the door it came through."""
 
@@ -229,6 +236,26 @@ CALLS = [
     *life("task_database", {"user": "another"}),
     *death("task_database"),
     call("task_database", SAME, backend="none"),
+    # A DB host
+    call("task_exec", CHANGED, command=f"echo '{json.dumps(DB_HOST)}' > {{{{ root }}}}/db_host.json", folder="."),
+    call("db_source_info", SAME),
+    call("db_source_info", SAME, check=True),
+    call("db_source_info", USER, name="missing"),
+    call("db_source_info", BAD, nonsense=1),
+    call("db_source", SAME, state="absent"),
+    call("db_source", SAME, state="absent", check=True),
+    call("db_source", USER),
+    call("db_source", USER, check=True, host_file="{{ root }}/missing.json"),
+    call("db_source", BAD, state="refreshed"),
+    call("pg_branch_info", SAME),
+    call("pg_branch_info", SAME, check=True),
+    call("pg_branch_info", USER, host_file="{{ root }}/missing.json"),
+    call("pg_branch_info", BAD, nonsense=1),
+    call("pg_branch", SAME, state="absent"),
+    call("pg_branch", SAME, state="absent", check=True),
+    call("pg_branch", USER, source="missing", password="of the task"),
+    call("pg_branch", USER, check=True, expires="soon"),
+    call("pg_branch", BAD, state="gone"),
     # How all of it stands, what is left over, and the end
     call("task_record", CHANGED, state="ready", facts={**FACTS, "database": {}}),
     call("task_info", SAME, format="table"),

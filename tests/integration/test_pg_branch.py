@@ -65,14 +65,15 @@ def test_a_life(each):
     assert each.left("life") == []
     made = each.must("life")
     assert made["actions"] == planned["actions"]
-    assert {key: made[key] for key in ("name", "user", "host", "port", "source", "data_at")} == {
+    assert {key: made[key] for key in ("name", "user", "host", "port", "source")} == {
         "name": "life",
         "user": "life",
         "host": each.host.address,
         "port": each.host.port,
         "source": "app",
-        "data_at": "20261121T180000Z",
     }
+    assert made["golden"] == f"{each.golden()}@ready"
+    assert made["data_at"]
     assert each.sql("life", COUNT) == [100]
     for check in (True, False):
         again = each.must("life", check=check)
@@ -94,7 +95,7 @@ def test_branches_know_nothing_of_each_other_nor_of_the_source(each):
     for name in ("one", "two", "three"):
         each.must(name, state="absent")
         assert each.left(name) == []
-    assert [one.name for one in each.store().volumes()] == ["goldens/app/20261121T180000Z"]
+    assert [one.name for one in each.store().volumes()] == [each.golden()]
 
 
 def test_a_reset_begins_anew(each):
@@ -135,11 +136,11 @@ def test_a_branch_of_a_branch(each):
 
 
 def test_the_newest_golden_is_taken(host, name):
-    later = branches.make_golden(host, "20261122T180000Z", branches.FILL + "delete from orders where id > 7;")
+    before = host.golden()
+    later = branches.make_golden(host, branches.FILL + "delete from orders where id > 7;")
+    assert later > before
     with host.locked_store() as store:
-        half_made = store.create(
-            "goldens/app/20261123T180000Z", {"kind": "golden", "source": "app", "phase": "creating"}
-        )
+        half_made = store.create("goldens/app/29991123T180000Z", {**store.must_have(before).mark, "phase": "creating"})
     try:
         assert host.must(name)["golden"] == f"{later}@ready"
         assert host.sql(name, COUNT) == [7]
@@ -160,13 +161,12 @@ def test_what_it_may_and_what_it_cannot(host, name):
     host.sql(name, "alter table orders add column more int; create extension pg_trgm; create schema mine")
     for setting, value in (
         ("archive_mode", "off"),
-        ("primary_conninfo", ""),
         ("listen_addresses", "127.0.0.1"),
         ("parallel_worktrees.database", name),
         ("shared_buffers", "32MB"),
         ("max_connections", "30"),
     ):
-        assert host.sql(name, told % setting) in ([value], []) or setting == "primary_conninfo"
+        assert host.sql(name, told % setting) == [value]
     assert host.sql(name, "select rolname from pg_roles where rolcanlogin order by 1") == sorted(
         [name, _pgbouncer.PROBE, "postgres"]
     )
@@ -282,7 +282,7 @@ def test_what_cannot_be_made(host, name):
     assert "was made with the parent None" in host.refused(name, "user", parent="other")
     assert "length of time" in host.refused("none", "user", expires="soon")
     assert "no branch none to reset" in host.refused("none", "user", state="reset")
-    assert "needs password" in host.refused("none", "user", password=None)
+    assert "needs a password" in host.refused("none", "user", password=None)
     assert host.left("none") == []
 
 
@@ -296,13 +296,10 @@ def test_what_is_protected_stays(host, name):
 
 def test_a_golden_that_reaches_out_is_no_ground(host):
     """Data of which a part lies elsewhere, or that somebody made wrong, are refused before a server works on them."""
+    golden = host.golden()
     with host.locked_store() as store:
-        store.snapshot("goldens/app/20261121T180000Z", "again")
-        bad = store.clone(
-            "goldens/app/20261121T180000Z@again",
-            "goldens/app/20261124T180000Z",
-            {**store.must_have("goldens/app/20261121T180000Z").mark},
-        )
+        store.snapshot(golden, "again")
+        bad = store.clone(f"{golden}@again", "goldens/app/29991124T180000Z", store.must_have(golden).mark)
         wal = os.path.join(bad.path, "data", "pg_wal")
         os.rename(wal, f"{bad.path}/wal")
         os.symlink(f"{bad.path}/wal", wal)
@@ -313,7 +310,7 @@ def test_a_golden_that_reaches_out_is_no_ground(host):
     finally:
         with host.locked_store() as store:
             store.destroy(bad.name)
-            store.destroy_snapshot("goldens/app/20261121T180000Z@again")
+            store.destroy_snapshot(f"{golden}@again")
 
 
 def test_no_room(host, name):
@@ -416,7 +413,7 @@ def test_removal_ends_sessions(host, name):
         host.must(name, state="absent")
         with pytest.raises(psycopg2.Error), held.cursor() as cursor:
             cursor.execute("select 1")
-    with pytest.raises(psycopg2.OperationalError, match="no such database"):
+    with pytest.raises(psycopg2.OperationalError):
         host.connect(name)
     assert host.left(name) == []
 
@@ -456,8 +453,7 @@ def test_a_broken_file_of_pgbouncer_is_noticed(host, name):
     host.must(f"{name}_before")
     config = pathlib.Path(host.pooler().config)
     good = config.read_bytes()
-    with config.open("ab") as file:
-        file.write(b"\nthis is [no] setting\n")
+    config.write_bytes(b"this is [no] setting\n" + good)
     try:
         assert "does not know it" in host.refused(name, "environment")
         assert host.sql(f"{name}_before", COUNT) == [100]
@@ -526,7 +522,7 @@ def test_what_nobody_uses_expires(host, name):
     assert name in host.info()
     time.sleep(1.2)
     assert _branches.sweep(host.host) == [f"remove branch {name}, which nobody has used for 1 s"]
-    assert host.left(name) == []
+    assert name not in host.info()
     assert {f"{name}_{one}" for one in ("kept", "protected", "parent", "young")} <= host.info().keys()
 
 

@@ -227,6 +227,17 @@ def test_start_now_wait_later(task, prepared):
     assert not run(task, prepared=prepared)["changed"]
 
 
+def test_one_that_did_not_come_up_in_the_background_is_made_anew(task):
+    started = run(task, wait=False)
+    while "Up" not in docker("ps", "--all", "--filter", f"name=^{task['name']}$", "--format", "{{.Status}}"):
+        time.sleep(0.01)
+    docker("kill", task["name"])
+    waited = run(task)
+    assert waited["container"]["id"] != started["container"]["id"]
+    assert f"create and start container {task['name']}" in waited["actions"]
+    assert identity(task) == task["name"]
+
+
 @pytest.mark.parametrize("prepared", [True, False])
 @pytest.mark.parametrize("stop", ["stop", "kill", "pause"])
 def test_a_stopped_one_is_started_with_its_data(task, prepared, stop):

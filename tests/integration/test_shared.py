@@ -164,6 +164,11 @@ def test_status_sees_databases_and_orphans_and_prune_removes_those(server):
         assert psql(must(task)["database"], "select 1") == "1"
         assert not prune(apply=True)["changed"]
 
+        server.psql(f'drop database "{must(task)["database"]["name"]}"')
+        seen = status()
+        assert [one["database"]["state"] for one in seen["tasks"]] == ["incomplete"]
+        assert seen["tasks"][0]["drift"][0] == f"database {must(task, check=True)['database']['name']} is missing"
+
         server.stop()
         try:
             seen = status()
@@ -174,6 +179,17 @@ def test_status_sees_databases_and_orphans_and_prune_removes_those(server):
     finally:
         must(task, state="absent")
         must(orphan, state="absent")
+
+
+def test_prune_looks_into_the_server_that_the_workspace_names(server):
+    """Where no task is registered that is in it."""
+    orphan = recorded(in_server(server), plan=False)
+    about = {"address": "127.0.0.1", "port": server.port, "container": None, "admin_user": "postgres"}
+    named = {**about, "admin_password_file": server.password_file, "maintenance_database": "postgres"}
+    assert prune()["leftovers"] == []
+    assert [one["name"] for one in prune(backend="shared", shared=named)["leftovers"]] == [orphan["name"]]
+    assert prune(backend="shared", shared=named, apply=True)["changed"]
+    assert orphan["name"] not in server.trace()
 
 
 # A declared container

@@ -21,6 +21,8 @@ from integration.servers import fork
 from ansible_collections.parallel.worktrees.plugins.module_utils import _stores
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import EnvironmentFailure, UserError
 
+pytestmark = pytest.mark.root
+
 MARK = {
     "kind": "branch",
     "owner": "shop/fix=1@0123abcd",

@@ -33,6 +33,11 @@ def faults(**given: t.Any) -> list[str]:
     return list(_options.faults(MAIN, {**WORKSPACE, "a_variable_of_mine": {}, **given}, resolve))
 
 
+def test_a_template_that_stands_for_nothing_is_as_good_as_none() -> None:
+    given = {**WORKSPACE, "database_databases": [{"name": "a", "pull": "{{ nothing }}"}]}
+    assert not list(_options.faults(MAIN, given, lambda value: None if "nothing" in value else value))
+
+
 def test_each_variable_has_one_owner() -> None:
     owners: dict[str, set[str]] = {}
     for role, entries in SPECS.items():
