@@ -256,6 +256,43 @@ def test_a_pool_of_another_file_system(host, store):
     host.on("sh", "-ec", f"umount {root} {root}-device; losetup --detach {device}; sed -i '\\#{root}#d' /etc/fstab")
 
 
+@pytest.fixture(scope="module")
+def dump(stranger):
+    """A dump that PostgreSQL has written."""
+    script = """
+        initdb --no-sync --auth=trust /tmp/data && pg_ctl --pgdata /tmp/data --options '-k /tmp -h ""' --wait start
+        psql --host /tmp --command "create table goods as select 'tea' as name" postgres
+        pg_dump --host /tmp --format custom --file /tmp/dump postgres
+    """
+    done = stranger.exec_run(["gosu", "postgres", "sh", "-ec", script])
+    assert done.exit_code == 0, done.output
+    return b"".join(stranger.get_archive("/tmp/dump")[0])
+
+
+def test_a_source_is_set_up_refreshed_and_told_of(host, dump):
+    assert host.machine.container.put_archive("/srv", dump)
+    host.on("chmod", "644", "/srv/dump")
+    source = {"kind": "dump", "dump": "/srv/dump", "database": "postgres"}
+    given = {"db_host_sources": {"shop": source}}
+    assert host.run("db_host", "--check", **given).must().changed
+    host.run("db_host", **given).must()
+    assert host.run("db_host", **given).must().changed == 0
+
+    told = host.run("db_status", db_host="box", format="json").must()
+    report = json.loads(told.stdout)
+    assert [(one["name"], len(one["goldens"])) for one in report["sources"]] == [("shop", 1)]
+    assert (report["branches"], report["problems"]) == ([], [])
+    host.run("db_refresh", source="shop").must()
+    told = host.run("db_status", db_host="box").must()
+    assert "source shop (dump): 2 goldens, the newest" in told.stdout
+    assert "no branches" in told.stdout
+
+    host.on("systemctl", "start", "--wait", "parallel-worktrees-refresh.service", "parallel-worktrees-sweep.service")
+    assert len(host.on("ls", f"{ROOT}/goldens/shop").split()) == 2
+    (gone,) = host.calls({"db_source": {"name": "shop", "state": "absent"}})
+    assert gone["changed"]
+
+
 def test_cron_and_processes_in_the_place_of_systemd(machines, tmp_path):
     """Which here starts nothing but cron."""
     machine = machines()

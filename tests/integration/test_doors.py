@@ -52,6 +52,7 @@ DATABASE = {
 
 USUAL: dict[str, dict[str, t.Any]] = {
     "db_code": {"directory": "{{ root }}/code"},
+    "db_host_info": {"host_file": "{{ root }}/db_host.json"},
     "db_pool": {"store": "xfs", "root": "{{ root }}/pool", "file": "{{ root }}/pool.file", "size": "1G"},
     "db_source": {"name": "app", "host_file": "{{ root }}/db_host.json"},
     "db_source_info": {"host_file": "{{ root }}/db_host.json"},
@@ -247,6 +248,10 @@ CALLS = [
     call("db_source", USER),
     call("db_source", USER, check=True, host_file="{{ root }}/missing.json"),
     call("db_source", BAD, state="refreshed"),
+    call("db_host_info", SAME, format="text"),
+    call("db_host_info", SAME, check=True, format="json"),
+    call("db_host_info", USER, host_file="{{ root }}/missing.json"),
+    call("db_host_info", BAD, format="prose"),
     call("pg_branch_info", SAME),
     call("pg_branch_info", SAME, check=True),
     call("pg_branch_info", USER, host_file="{{ root }}/missing.json"),
