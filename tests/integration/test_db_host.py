@@ -56,10 +56,10 @@ def stranger(docker_client, postgres_image):
     container.remove(force=True)
 
 
-def knock(host, stranger=None):
+def knock(host, stranger=None, port=6432, encryption="prefer"):
     """What psql is answered at PgBouncer's address."""
-    address = f"host={host.machine.address} port=6432 dbname=nothing user=nobody password=x connect_timeout=5"
-    command = ["psql", address, "-c", "select 1"]
+    address = f"host={host.machine.address} port={port} sslmode={encryption} connect_timeout=5"
+    command = ["psql", f"{address} dbname=nothing user=nobody password=x", "-c", "select 1"]
     if stranger is not None:
         return stranger.exec_run(command).output.decode()
     return subprocess.run(command, check=False, capture_output=True, text=True).stderr
@@ -309,8 +309,15 @@ def test_cron_and_processes_in_the_place_of_systemd(machines, tmp_path):
     assert "Connection refused" in knock(host)
     host.run("db_host").must()
     assert host.on("pgrep", "--exact", "pgbouncer") == pid
-    host.run("db_host", db_host_port=6433).must()
+
+    key, certificate = ("/etc/parallel-worktrees/key.pem", "/etc/parallel-worktrees/certificate.pem")
+    made = f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=box -keyout {key} -out {certificate}"
+    host.on("sh", "-ec", f"{made} 2>/dev/null; chown parallel-worktrees {key}")
+    host.run("db_host", db_host_port=6433, db_host_tls_certificate=certificate, db_host_tls_key=key).must()
     assert "Connection refused" in knock(host)
+    assert "refused" not in knock(host, port=6433, encryption="require")
+    assert "rejected" not in knock(host, port=6433, encryption="require")
+    assert "login rejected" in knock(host, port=6433, encryption="disable")
     host.run("db_host").must()
 
     machine.reboot()
