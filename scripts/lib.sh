@@ -205,12 +205,13 @@ start_dockerd() {
 
 zfs_answers() { as_root zpool list >/dev/null 2>&1; }
 
-# Starts a ZFS in user space unless one answers, and has the programs of the other file systems that pools can lie on.
+# Starts a ZFS in user space unless one answers, and has the programs of the other file systems that pools can lie on, and
+# the PgBouncer that leads to what is on them.
 # Sets "stop_zfs" to what ends the one it started.
 start_zfs() {
     local daemon
     stop_zfs=''
-    need_packages btrfs-progs xfsprogs
+    need_packages btrfs-progs pgbouncer xfsprogs
     if zfs_answers; then return; fi
     need_packages zfs-fuse
     if zfs_answers; then return; fi

@@ -153,7 +153,7 @@ def wait_for_end(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def db_host(kind: str, **settings: t.Any) -> c.Iterator[DbHost]:
+def db_host(kind: str, *, fill: str = FILL, megabytes: int = 1024, **settings: t.Any) -> c.Iterator[DbHost]:
     """A host with a golden of the source ``app``; nothing of it is left at the end."""
     base = free_base()
     given = {
@@ -161,12 +161,15 @@ def db_host(kind: str, **settings: t.Any) -> c.Iterator[DbHost]:
         "branch_ports": {"first": base, "last": base + 59},
         **settings,
     }
-    with tempfile.TemporaryDirectory() as folder, pools.pool(kind, **given, sources=sources(folder)) as host:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        pools.pool(kind, megabytes=megabytes, **given, sources=sources(folder)) as host,
+    ):
         file = pathlib.Path(host.root).parent / "db_host.json"
         file.write_text(json.dumps({**as_file(host, given), "sources": sources(folder)}))
         assert _db_host.load(str(file)) == host
         made = DbHost(host, file)
-        make_golden(made)
+        make_golden(made, fill)
         try:
             yield made
         finally:
