@@ -963,32 +963,58 @@ def _grants(mark: Mark, roles: t.Mapping[str, bool], verifier: str, probe: str) 
 
 
 def up(host: Host) -> list[str]:
-    """Bring all branches back, as after a reboot."""
+    """Bring all branches back, as after a reboot.
+
+    :raises EnvironmentFailure: some do not come; the others have.
+    """
     work = Work(host, check=False)
-    for name in work.names():
-        with work.alone(name):
-            volume = work.recover(name)
-            if volume is not None and Mark.of(volume).phase == READY and not work.is_running(name):
-                work.act(
-                    f"start the server of branch {name}",
-                    functools.partial(work.supervisor.start, name, work.folder(LIVE, name)),
-                )
+    failed = _each(work, _start_one)
     work.pooler.start()
     with work.locked() as store:
         if work.pooler.write(work.routes(store)):
             work.pooler.reload()
+    _tell(failed)
     return work.actions
+
+
+def _start_one(work: Work, name: str) -> None:
+    volume = work.recover(name)
+    if volume is not None and Mark.of(volume).phase == READY and not work.is_running(name):
+        work.act(
+            f"start the server of branch {name}",
+            functools.partial(work.supervisor.start, name, work.folder(LIVE, name)),
+        )
 
 
 def sweep(host: Host) -> list[str]:
-    """Remove branches that nobody has used for as long as they allow, and what killed runs have left."""
+    """Remove branches that nobody has used for as long as they allow, and what killed runs have left.
+
+    :raises EnvironmentFailure: some cannot be removed; the others have been.
+    """
     work = Work(host, check=False)
     with work.pool() as (store, _volumes):
         store.tidy()
-    for name in work.names():
-        with work.alone(name):
-            _sweep_one(work, name)
+    _tell(_each(work, _sweep_one))
     return work.actions
+
+
+def _each(work: Work, act: t.Callable[[Work, str], None]) -> list[str]:
+    """Do something with every branch, whatever becomes of the others; tells what went wrong."""
+    failed = []
+    for name in work.names():
+        try:
+            with work.alone(name):
+                act(work, name)
+        except WorktreesError as error:
+            failed.append(f"branch {name}: {error.message}")
+    return failed
+
+
+def _tell(failed: list[str]) -> None:
+    if failed:
+        raise EnvironmentFailure(
+            "\n".join(failed), hint="see what there is: ansible-playbook parallel.worktrees.db_status"
+        )
 
 
 def _sweep_one(work: Work, name: str) -> None:

@@ -105,16 +105,7 @@ def box(tmp_path_factory, machines):
     (folder / "state").mkdir()
     made.on("sh", "-c", "cat > /srv/app.sql", stdin=DUMP)
     made.run("db_host").must()
-    refresh(made)
     return made
-
-
-def refresh(box):
-    """Have a new golden made, as the timer does."""
-    box.on("env", "PYTHONPATH=/usr/local/lib/parallel-worktrees", *REFRESH)
-
-
-REFRESH = ("python3", "-m", "parallel_worktrees._sources", "refresh", "app")
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@
 """Time to a branch that answers through PgBouncer, by store and size, against the bare commands of one run.
 
 Run by ``scripts/benchmark branches``, which sets up what it needs. The bare road is what one would type: a snapshot of
-the golden's volume, a clone of that and ``pg_ctl start``, with a query to its socket; and beside it ``CREATE DATABASE ...
-TEMPLATE`` in a server that runs. Ours is the operation of ``pg_branch`` in process, with a query through PgBouncer as the
-task's user.
+the golden's volume, a clone of that and ``pg_ctl start``, with a query to its socket; and beside it
+``CREATE DATABASE ... TEMPLATE`` in a server that runs. Ours is the operation of ``pg_branch`` in process, with a query
+through PgBouncer as the task's user.
 """
 
 from __future__ import annotations

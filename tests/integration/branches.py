@@ -85,6 +85,17 @@ class DbHost:
             cursor.execute(text)
             return [row[0] for row in cursor.fetchall()] if cursor.description else []
 
+    def wait(self, name: str) -> None:
+        """Until a server that has just been started lets the task in."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                self.connect(name).close()
+                return
+            except psycopg2.OperationalError:
+                assert time.monotonic() < until
+            time.sleep(0.05)
+
     def store(self) -> _stores.Store:
         return _stores.of(self.host)
 

@@ -499,8 +499,25 @@ def test_after_a_reboot(host, name):
     host.stop()
     done = _branches.up(host.host)
     assert done == [f"start the server of branch {one}" for one in (name, f"{name}_two")]
+    for one in (name, f"{name}_two"):
+        host.wait(one)
     assert (host.sql(name, COUNT), host.sql(f"{name}_two", COUNT)) == ([3], [100])
     assert _branches.up(host.host) == []
+
+
+def test_one_that_does_not_come_back_keeps_no_other_from_it(host, name):
+    """As after a loss of power, which a branch need not survive."""
+    for one in ("a", "b"):
+        host.must(f"{name}_{one}")
+    host.stop()
+    folder = os.path.join(host.host.root, "branches", f"{name}_a")
+    os.rename(os.path.join(folder, "data", "PG_VERSION"), os.path.join(folder, "PG_VERSION"))
+    _branches.up(host.host)
+    host.wait(f"{name}_b")
+    assert host.sql(f"{name}_b", COUNT) == [100]
+    assert "last words" in host.refused(f"{name}_a", "environment")
+    host.must(f"{name}_a", state="absent")
+    assert host.left(f"{name}_a") == []
 
 
 # Time passes
