@@ -193,7 +193,7 @@ def ssh_host(docker_client: docker.DockerClient, ssh_key: pathlib.Path) -> c.Ite
 def machines(docker_client: docker.DockerClient, ssh_key: pathlib.Path) -> c.Iterator[c.Callable[[], SshHost]]:
     """What boots bare machines, each with systemd and free to mount file systems; all are removed at the end."""
     options = {
-        "cap_add": ["SYS_ADMIN", "NET_ADMIN"],
+        "cap_add": ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"],
         "security_opt": ["apparmor=unconfined", "seccomp=unconfined"],
         "devices": ["/dev/fuse"],
         "device_cgroup_rules": ["b 7:* rmw", "c 10:237 rmw"],  # loop devices

@@ -56,6 +56,19 @@ def stranger(docker_client, postgres_image):
     container.remove(force=True)
 
 
+@pytest.fixture
+def attach(host):
+    """What makes a device of a file; the kernel, which is everybody's, has none of them left at the end."""
+    devices = []
+
+    def make(file):
+        devices.append(host.on("losetup", "--find", "--show", file))
+        return devices[-1]
+
+    yield make
+    host.on("losetup", "--detach", *devices)
+
+
 def knock(host, stranger=None, port=6432, encryption="prefer"):
     """What psql is answered at PgBouncer's address."""
     address = f"host={host.machine.address} port={port} sslmode={encryption} connect_timeout=5"
@@ -162,14 +175,14 @@ def test_a_reboot(host, power_cut):
     assert host.on("systemctl", "--failed", "--plain", "--no-legend") == ""
 
 
-def test_what_is_not_ours_is_refused(host):
+def test_what_is_not_ours_is_refused(host, attach):
     """A pool, a dataset, a file, a device in use, one with data, and a mount point with something in it."""
     host.on("sh", "-ec", "zfs create -o mountpoint=none tank/theirs; echo data > /var/lib/theirs; mkdir -p /srv/full/x")
     host.on(
         "sh", "-ec", "truncate -s 400M /var/lib/a /var/lib/b; echo data | dd of=/var/lib/b bs=1M seek=399 conv=notrunc"
     )
     host.on("sh", "-ec", "truncate -s 200M /var/lib/c /var/lib/d; zpool create -f -m none theirs /var/lib/c")
-    loops = [host.on("losetup", "--find", "--show", f"/var/lib/{name}") for name in "ab"]
+    loops = [attach(f"/var/lib/{name}") for name in "ab"]
     zfs, xfs = {"store": "zfs", "dataset": "new/ours", "root": "/srv/new"}, {"store": "xfs", "root": "/srv/new"}
     refusals = [
         ({**zfs, "dataset": "tank/theirs"}, "the dataset tank/theirs is there and is not ours"),
@@ -193,7 +206,6 @@ def test_what_is_not_ours_is_refused(host):
     for (given, words), answer in zip(refusals, answers, strict=True):
         assert (answer.get("failure"), words in str(answer["msg"])) == ("user", True), (given, answer)
     assert host.everything() == before
-    host.on("losetup", "--detach", *loops)
     host.on(
         "sh", "-ec", "zpool destroy theirs; zfs destroy tank/theirs; rm -r /srv/full /var/lib/[a-d] /var/lib/theirs"
     )
@@ -225,7 +237,7 @@ def test_a_killed_run_is_taken_up(host):
 
 
 @pytest.mark.parametrize("store", ["btrfs", "xfs"])
-def test_a_pool_of_another_file_system(host, store):
+def test_a_pool_of_another_file_system(host, store, attach):
     """On a file and on a device; it is there after the next start."""
     root, file = f"/srv/{store}", f"/var/lib/{store}"
     given = {"store": store, "root": root, "file": file, "size": "400M"}
@@ -243,7 +255,7 @@ def test_a_pool_of_another_file_system(host, store):
     assert host.on("cat", f"{root}/two") == "data"
 
     host.on("truncate", "-s", "400M", f"{file}.device")
-    device = host.on("losetup", "--find", "--show", f"{file}.device")
+    device = attach(f"{file}.device")
     beside = {"store": store, "root": f"{root}-device", "devices": [device]}
     first, again, refused = host.calls(
         {"db_pool": beside}, {"db_pool": beside}, {"db_pool": {**beside, "root": f"{root}-other"}}
@@ -253,7 +265,7 @@ def test_a_pool_of_another_file_system(host, store):
     assert host.on("findmnt", "-no", "SOURCE", f"{root}-device") == device
     assert refused["failure"] == "user"
     assert f"{device} is mounted at {root}-device already" in refused["msg"]
-    host.on("sh", "-ec", f"umount {root} {root}-device; losetup --detach {device}; sed -i '\\#{root}#d' /etc/fstab")
+    host.on("sh", "-ec", f"umount {root} {root}-device; sed -i '\\#{root}#d' /etc/fstab")
 
 
 @pytest.fixture(scope="module")
