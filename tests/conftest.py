@@ -9,9 +9,11 @@ A test that asks for one of them fails where it is missing: a run that skipped t
 from __future__ import annotations
 
 import collections.abc as c
+import contextlib
 import dataclasses
 import os
 import pathlib
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ import typing as t
 import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
+from ports import free_port
 
 if t.TYPE_CHECKING:
     import docker
@@ -95,13 +98,16 @@ def postgres_image(docker_client: docker.DockerClient) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class SshHost:
-    """A Debian machine that lets this key in: PostgreSQL's programs, git, python3-psycopg2; sudo asks nothing."""
+    """A Debian machine that lets this key in; sudo asks nothing.
+
+    The image ``host`` has PostgreSQL's programs, git and python3-psycopg2, ``db-host`` nothing but systemd.
+    """
 
     host: str
     port: int
     user: str
     key: pathlib.Path
-    container: str
+    container: t.Any
 
     @property
     def options(self) -> list[str]:
@@ -127,42 +133,95 @@ class SshHost:
             "ansible_python_interpreter": "/usr/bin/python3",
         }
 
+    @property
+    def address(self) -> str:
+        """Its address in Docker's network, which this machine reaches."""
+        self.container.reload()
+        return str(self.container.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"])
+
+    def on(self, *command: str, stdin: str | None = None, may_fail: bool = False) -> str:
+        """What a command of root's says there."""
+        line = self.command("sudo", "--non-interactive", shlex.join(command))
+        done = subprocess.run(line, input=stdin, check=False, capture_output=True, text=True)
+        assert may_fail or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return (done.stdout + done.stderr).strip()
+
+    def reboot(self, *, power_cut: bool = False) -> None:
+        """Shut it down, or have it lose its power, and start it again."""
+        if power_cut:
+            self.container.kill()
+        else:
+            self.container.stop(timeout=60)
+        self.container.start()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until its SSH server lets the key in."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.container.reload()
+            if self.container.status == "exited":
+                break
+            try:
+                # Docker's proxy accepts before the server does: only the server's greeting says that it is there.
+                with socket.create_connection((self.host, self.port), timeout=2) as connection:
+                    greeting = connection.recv(4)
+                if greeting == b"SSH-" and subprocess.run(self.command("true"), check=False).returncode == 0:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        pytest.fail(f"the SSH host did not answer:\n{self.container.logs().decode()}", pytrace=False)
+
 
 @pytest.fixture(scope="session")
-def ssh_host(docker_client: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> c.Iterator[SshHost]:
-    """A container with an SSH server, removed at the end."""
+def ssh_key(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The private key that machines let in; the public one lies beside it."""
     key = tmp_path_factory.mktemp("ssh") / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    container = docker_client.containers.run(
-        _image(docker_client, "host:12"),
+    return key
+
+
+@pytest.fixture(scope="session")
+def ssh_host(docker_client: docker.DockerClient, ssh_key: pathlib.Path) -> c.Iterator[SshHost]:
+    """A container with an SSH server, removed at the end."""
+    with _ssh_host(docker_client, ssh_key, "host:12", init=True) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def machines(docker_client: docker.DockerClient, ssh_key: pathlib.Path) -> c.Iterator[c.Callable[[], SshHost]]:
+    """What boots bare machines, each with systemd and free to mount file systems; all are removed at the end."""
+    options = {
+        "cap_add": ["SYS_ADMIN", "NET_ADMIN"],
+        "security_opt": ["apparmor=unconfined", "seccomp=unconfined"],
+        "devices": ["/dev/fuse"],
+        "device_cgroup_rules": ["b 7:* rmw", "c 10:237 rmw"],  # loop devices
+        "tmpfs": {"/run": "", "/run/lock": ""},
+        "volumes": ["/sys/fs/cgroup:/sys/fs/cgroup:rw"],
+        "shm_size": "1g",
+    }
+    with contextlib.ExitStack() as stack:
+        yield lambda: stack.enter_context(_ssh_host(docker_client, ssh_key, "db-host:12", **options))
+
+
+@contextlib.contextmanager
+def _ssh_host(client: docker.DockerClient, key: pathlib.Path, image: str, **options: t.Any) -> c.Iterator[SshHost]:
+    port = free_port()  # not one of Docker's choice, which would be another after a restart
+    container = client.containers.run(
+        _image(client, image),
         detach=True,
-        init=True,
         environment={"SSH_PUBLIC_KEY": key.with_suffix(".pub").read_text(encoding="utf-8").strip()},
-        ports={"22/tcp": ("127.0.0.1", 0)},
-        labels={IMAGES: "host"},
+        ports={"22/tcp": ("127.0.0.1", port)},
+        labels={IMAGES: image.partition(":")[0]},
+        **options,
     )
+    host = SshHost("127.0.0.1", port, "worker", key, container)
     try:
-        yield SshHost("127.0.0.1", _wait_for_ssh(container), "worker", key, str(container.id))
+        host.wait()
+        yield host
     finally:
         container.remove(force=True, v=True)
-
-
-def _wait_for_ssh(container: t.Any) -> int:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        container.reload()
-        if container.status == "exited":
-            break
-        port = int((container.ports.get("22/tcp") or [{"HostPort": 0}])[0]["HostPort"])
-        try:
-            # Docker's proxy accepts before the server does: only the server's greeting says that it is there.
-            with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-                if connection.recv(4) == b"SSH-":
-                    return port
-        except OSError:
-            pass
-        time.sleep(0.05)
-    return pytest.fail(f"the SSH host did not answer:\n{container.logs().decode()}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -13,16 +13,20 @@ import dataclasses
 import os
 import typing as t
 
-from . import _clusters, _containers, _golden, _own_databases, _pg_databases, _pg_pull, _postgres, _shared
+from . import _clusters, _containers, _golden, _own_databases, _pg_databases, _pg_pull, _postgres, _shared, _task_branch
 from ._door import Operation, Params, Result, filled
 from ._errors import EnvironmentFailure, UserError
 from ._state import state_folder
 
 BACKENDS: dict[str, tuple[Operation, dict[str, t.Any]]] = {
+    "branch": (_task_branch.operation, _task_branch.ARGUMENT_SPEC),
     "container": (_containers.operation, _containers.ARGUMENT_SPEC),
     "embedded": (_clusters.operation, _clusters.ARGUMENT_SPEC),
     "shared": (_shared.operation, _shared.ARGUMENT_SPEC),
 }
+
+OWN_SERVER = ("container", "embedded")
+"""The back ends with a server of the task's own, where any number of databases can be made."""
 
 COMMON: dict[str, t.Any] = {
     "name": {"type": "str", "required": True},
@@ -76,9 +80,14 @@ def operation(params: Params, *, check: bool) -> Result:
     backend = params["backend"]
     if backend == "none":
         return {"changed": False, "actions": [], "diff": [], "database": NONE, "databases": {}, "plan": {}}
+    if backend == "branch" and params["databases"] and params["state"] == "present":
+        raise UserError(
+            "a branch has the database of its source, and no others",
+            hint="leave database_databases out, or choose another back end: database_backend",
+        )
     given = params["databases"] or [_wish(params["database"] or params["user"])]
     if params["state"] == "present":
-        if params["port"] is None:
+        if params["port"] is None and backend != "branch":
             raise UserError(
                 "the database has no port",
                 hint="lease one: lease_ports has to name the port that database_port takes (database)",
@@ -86,7 +95,7 @@ def operation(params: Params, *, check: bool) -> Result:
         _postgres.driver()  # what is needed last is missed first, before anything is made
         _check_differ("key", [one["key"] or one["name"] for one in given])
         _check_differ("name", [_postgres.fit_name(one["name"]) for one in given])
-        if backend != "shared" and params["databases"]:
+        if backend in OWN_SERVER and params["databases"]:
             _check_are_not_the_servers([one["name"] for one in given], params["user"])
         wishes = [_with_golden(one, number, params["owner"]) for number, one in enumerate(given)]
     else:
@@ -108,12 +117,12 @@ def operation(params: Params, *, check: bool) -> Result:
         if not check:
             _forget_password(secret, state_folder())
     else:
-        if backend != "shared" and params["databases"]:
+        if backend in OWN_SERVER and params["databases"]:
             result = _own_databases.ensure(asked, result, check=check)
-        elif backend != "shared":
+        elif backend in OWN_SERVER:
             result["databases"] = {wishes[0]["name"]: result["database"]}
-        keys = {one["name"]: one["key"] or one["name"] for one in given}
-        result["databases"] = {keys[name]: facts for name, facts in result["databases"].items()}
+        keys = {one["name"]: one["key"] for one in given}
+        result["databases"] = {keys.get(name) or name: facts for name, facts in result["databases"].items()}
     finding = {key: params[key] for key in FINDING}
     finding["databases"] = [{key: one[key] for key in ("key", "name")} for one in params["databases"]]
     result["plan"] = {"backend": backend, **finding, backend: params[backend]}

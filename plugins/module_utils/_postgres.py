@@ -33,6 +33,7 @@ SMALL_LOG = {"wal_recycle": "off", "min_wal_size": "32MB", "max_wal_size": "128M
 """For a server whose data folder is going to be copied: log that nobody needs should not be in it."""
 
 NAME_BYTES = 63
+SCRAM = "SCRAM-SHA-256$"
 SCRAM_ITERATIONS = 4096
 
 
@@ -71,18 +72,36 @@ def fit_name(name: str) -> str:
     return f"{start}_{digest}"
 
 
-def scram_verifier(password: str) -> str:
+def scram_verifier(password: str, salt: bytes | None = None, iterations: int = SCRAM_ITERATIONS) -> str:
     """What PostgreSQL stores for a password (RFC 5803), so that the password itself never travels.
 
     Facts: https://www.postgresql.org/docs/current/catalog-pg-authid.html
+
+    :arg salt: a random one where none is given.
     """
-    salt = secrets.token_bytes(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
+    salt = secrets.token_bytes(16) if salt is None else salt
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
     client = hmac.digest(salted, b"Client Key", "sha256")
     server = hmac.digest(salted, b"Server Key", "sha256")
     stored = hashlib.sha256(client).digest()
     salt64, stored64, server64 = (base64.b64encode(part).decode() for part in (salt, stored, server))
-    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{salt64}${stored64}:{server64}"
+    return f"{SCRAM}{iterations}:{salt64}${stored64}:{server64}"
+
+
+def steady_verifier(password: str) -> str:
+    """The same, and the same each time; for a password that is random enough to be its own salt."""
+    return scram_verifier(password, hashlib.sha256(b"parallel.worktrees " + password.encode()).digest()[:16])
+
+
+def verifies(verifier: str, password: str) -> bool:
+    """Whether a verifier is of this password, which may be a verifier itself, as PostgreSQL takes either."""
+    if password.startswith(SCRAM):
+        return verifier == password
+    iterations, _colon, rest = verifier.removeprefix(SCRAM).partition(":")
+    try:
+        return verifier == scram_verifier(password, base64.b64decode(rest.partition("$")[0]), int(iterations))
+    except ValueError:
+        return False
 
 
 def connect(address: Address, password: str | None, *, timeout: float = 5) -> Connection:

@@ -48,6 +48,7 @@ def operation(params: Params, *, check: bool) -> Result:
         report = "\n".join([*lines, "remove them: add -e apply=true"])
     return {
         "changed": bool(left) and params["apply"],
+        "branches": [{"name": one.name, "owner": one.about["owner"]} for one in left if one.kind == "branch"],
         "leftovers": [{"kind": one.kind, "name": one.name, "why": one.why} for one in left],
         "actions": [f"remove {line}" for line in lines] if params["apply"] else [],
         "diff": [{"before": "".join(line + "\n" for line in lines), "after": ""}] if left and params["apply"] else [],

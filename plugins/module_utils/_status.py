@@ -14,7 +14,7 @@ import json
 import os
 import typing as t
 
-from . import _clusters, _containers, _databases, _git, _leases, _registry, _shared, _work
+from . import _clusters, _containers, _databases, _git, _leases, _postgres, _registry, _shared, _task_branch, _work
 from ._door import Params, Result, filled
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
@@ -41,6 +41,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "backend": {"type": "str"},
     "docker_host": {"type": "str"},
     "directory": {"type": "path"},
+    "branches": {"type": "list", "elements": "dict"},
     "shared": {
         "type": "dict",
         "options": {
@@ -75,7 +76,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
             f"there is no task {', '.join(missing)}{where}",
             hint="leave task out to see all of them",
         )
-    databases = _all_databases(every, params)
+    databases = _all_databases(every, params, ours)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
     orphans = [] if wanted else _orphans(params, every, leases, known, databases, ours)
@@ -174,10 +175,21 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
     return about
 
 
-def _all_databases(records: t.Sequence[Record], params: Params) -> dict[str, dict[str, t.Any]]:
+def _all_databases(records: t.Sequence[Record], params: Params, ours: str) -> dict[str, dict[str, t.Any]]:
     """All databases of ours that the back ends in use know, by back end and name."""
     found: dict[str, dict[str, t.Any]] = {}
-    places = _databases.Places.of([*filter(None, (record.plan.get("database") for record in records)), said(params)])
+    plans = [
+        {**plan, "owner": record.owner, "password_file": _databases.password_file(record.owner)}
+        for record in records
+        if (plan := record.plan.get("database"))
+    ]
+    if params["branches"] is None:
+        found |= _task_branch.found([plan for plan in plans if plan["backend"] == "branch"])
+    for one in params["branches"] or ():
+        if task_of(one["owner"])[0] == ours:  # a DB host serves other machines, too
+            works = one["phase"] == "ready" and one["running"] and one["routed"]
+            found[f"branch {one['name']}"] = {**one, "running": works}
+    places = _databases.Places.of([*plans, said(params)])
     for host in places.docker_hosts:
         # Where Docker is down, the databases of its tasks are told as missing.
         with contextlib.suppress(EnvironmentFailure), _containers.connected(host) as client:
@@ -190,7 +202,9 @@ def _all_databases(records: t.Sequence[Record], params: Params) -> dict[str, dic
 
 
 def _database_key(plan: dict[str, t.Any]) -> str:
-    return _shared.key_of(plan) if plan["backend"] == "shared" else f"{plan['backend']} {plan['name']}"
+    if plan["backend"] == "shared":
+        return _shared.key_of(plan)
+    return f"{plan['backend']} {_postgres.fit_name(plan['name'])}"
 
 
 def said(params: Params) -> dict[str, t.Any]:

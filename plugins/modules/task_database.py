@@ -35,10 +35,13 @@ options:
       - With V(container), one in a Docker container of the task's own, see M(parallel.worktrees.pg_container).
       - With V(shared), databases and a role of the task's own in a server that all tasks share, see
         M(parallel.worktrees.pg_database).
+      - With V(branch), a branch on a DB host, which M(parallel.worktrees.pg_branch) makes there, between a call with
+        O(wait=false), which gives RV(verifier), and one that waits.
       - With V(none), there is no database, and nothing is done. RV(database) has all of its keys then, each V(none).
     type: str
     choices:
       - none
+      - branch
       - container
       - embedded
       - shared
@@ -46,7 +49,8 @@ options:
   name:
     description:
       - Name of the container or the cluster, unique on the machine. Letters, digits, C(_), C(.) and C(-) are allowed.
-      - With O(backend=shared), the name by which the task's databases are told.
+      - With O(backend=branch), the name of the branch and of the database. With O(backend=shared), the name by which
+        the task's databases are told.
     type: str
     required: true
   owner:
@@ -80,13 +84,13 @@ options:
   address:
     description:
       - The address of this machine on which the database is reached. With O(backend=embedded) it is a loopback address.
-        With O(backend=shared) it is the server's, or the folder of its socket.
+        With O(backend=shared) it is the server's, or the folder of its socket. With O(backend=branch), the DB host's.
     type: str
     default: 127.0.0.1
   port:
     description:
       - The port on which it is reached.
-      - Required with O(state=present), unless O(backend=none).
+      - Required with O(state=present), unless O(backend=none) or O(backend=branch).
     type: int
   user:
     description:
@@ -291,6 +295,37 @@ options:
       - With O(backend=shared), of the server in O(shared.container), which gets no others.
     type: dict
     default: {}
+  branch:
+    description:
+      - What only O(backend=branch) takes.
+    type: dict
+    suboptions:
+      host:
+        description:
+          - The DB host as the inventory calls it.
+          - Required with O(backend=branch) and O(state=present).
+        type: str
+      source:
+        description:
+          - As in O(parallel.worktrees.pg_branch#module:source).
+        type: str
+      parent:
+        description:
+          - As in O(parallel.worktrees.pg_branch#module:parent).
+        type: str
+      expires:
+        description:
+          - As in O(parallel.worktrees.pg_branch#module:expires).
+        type: str
+      protected:
+        description:
+          - As in O(parallel.worktrees.pg_branch#module:protected).
+        type: bool
+        default: false
+      unreachable:
+        description:
+          - Why Ansible did not get to the DB host, where it did not.
+        type: str
   container:
     description:
       - What only O(backend=container) takes.
@@ -437,6 +472,7 @@ requirements:
   - docker >= 5.0 (Python), for O(backend=container)
   - PostgreSQL 12 or newer on Linux, for O(backend=embedded)
 seealso:
+  - module: parallel.worktrees.pg_branch
   - module: parallel.worktrees.pg_cluster
   - module: parallel.worktrees.pg_container
   - module: parallel.worktrees.pg_database
@@ -567,6 +603,12 @@ cluster:
   description: The cluster, as RV(parallel.worktrees.pg_cluster#module:cluster) tells it.
   returned: success, with O(state=present) and O(backend=embedded)
   type: dict
+verifier:
+  description:
+    - The SCRAM verifier of the password, the same each time, for O(parallel.worktrees.pg_branch#module:password). It
+      lets nobody in.
+  returned: success, with O(state=present) and O(backend=branch), but not in check mode
+  type: str
 plan:
   description:
     - What finds the database again, for C(database) in the option O(parallel.worktrees.task_record#module:plan). Empty
@@ -582,6 +624,10 @@ plan:
       description: Name of the container or the cluster. O(address), O(port), O(user) and the like are there, too.
       type: str
       sample: shop_fix_login
+    branch:
+      description: The option O(branch), with its defaults.
+      returned: O(backend=branch)
+      type: dict
     container:
       description: The option O(container), with its defaults.
       returned: O(backend=container)

@@ -77,6 +77,13 @@ options:
       - With O(backend=embedded), where clusters lie. It defaults as
         O(parallel.worktrees.pg_cluster#module:directory) does.
     type: path
+  branches:
+    description:
+      - With O(backend=branch), what M(parallel.worktrees.pg_branch_info) tells of the DB host. Those of other machines
+        are passed over.
+      - Without it, each task's branch is asked with the task's own password, and those of no task are not seen.
+    type: list
+    elements: dict
   shared:
     description:
       - With O(backend=shared), the server to look in beside those of the registered tasks.

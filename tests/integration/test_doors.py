@@ -51,6 +51,9 @@ DATABASE = {
 }
 
 USUAL: dict[str, dict[str, t.Any]] = {
+    "db_code": {"directory": "{{ root }}/code"},
+    "db_host_info": {"host_file": "{{ root }}/db_host.json"},
+    "db_pool": {"store": "xfs", "root": "{{ root }}/pool", "file": "{{ root }}/pool.file", "size": "1G"},
     "db_source": {"name": "app", "host_file": "{{ root }}/db_host.json"},
     "db_source_info": {"host_file": "{{ root }}/db_host.json"},
     "env_file": {
@@ -74,6 +77,8 @@ USUAL: dict[str, dict[str, t.Any]] = {
         ],
     },
     "git_worktree_info": {"path": TREE, "repos": [{"name": "backend", "repo": "{{ work }}/backend"}]},
+    "pg_branch": {"name": NAME, "owner": OWNER, "host_file": "{{ root }}/db_host.json"},
+    "pg_branch_info": {"host_file": "{{ root }}/db_host.json"},
     "pg_cluster": {
         "name": "server",
         "owner": "{{ workspace_name }}/server",
@@ -165,8 +170,13 @@ def death(module: str, **given: t.Any) -> list[Call]:
     return [call(module, CHANGED, check=check, state="absent", **given) for check in (True, False)]
 
 
-GROUND = "mkdir vendor uploads; date > uploads/day; echo PORT=1 > .env; echo hidden > password"
+FOREIGN = "{{ root }}/foreign"
+GROUND = (
+    f"mkdir -p vendor uploads {FOREIGN}/parallel_worktrees/theirs;"
+    " date > uploads/day; echo PORT=1 > .env; echo hidden > password"
+)
 DB_HOST = {"store": "xfs", "root": "/dev/pts", "state": "{{ root }}/db_host", "bin_directory": "/usr/bin"}
+DB_HOST |= {"user": "postgres"}
 """No DB host, but a machine that has a file about one, and something mounted where its pool should be."""
 PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
 """All that a command could see of the door it came through."""
@@ -205,6 +215,12 @@ CALLS = [
     call("worktree_processes", SAME, diff=False),
     call("worktree_processes", USER, paths=["{{ root }}"]),
     call("worktree_processes", BAD, grace="long"),
+    # DB hosts
+    *life("db_code", {"directory": FOREIGN}),
+    call("db_pool", CHANGED, check=True),
+    call("db_pool", USER, file="{{ work }}/backend/.env", devices=["/dev/null"]),
+    call("db_pool", USER, check=True, file="{{ work }}/backend/.env"),
+    call("db_pool", BAD, store="ext4"),
     # Databases
     *life("pg_cluster", {"owner": "{{ workspace_name }}/another"}),
     *life("pg_database", {"owner": "{{ workspace_name }}/another"}),
@@ -232,6 +248,19 @@ CALLS = [
     call("db_source", USER),
     call("db_source", USER, check=True, host_file="{{ root }}/missing.json"),
     call("db_source", BAD, state="refreshed"),
+    call("db_host_info", SAME, format="text"),
+    call("db_host_info", SAME, check=True, format="json"),
+    call("db_host_info", USER, host_file="{{ root }}/missing.json"),
+    call("db_host_info", BAD, format="prose"),
+    call("pg_branch_info", SAME),
+    call("pg_branch_info", SAME, check=True),
+    call("pg_branch_info", USER, host_file="{{ root }}/missing.json"),
+    call("pg_branch_info", BAD, nonsense=1),
+    call("pg_branch", SAME, state="absent"),
+    call("pg_branch", SAME, state="absent", check=True),
+    call("pg_branch", USER, source="missing", password="of the task"),
+    call("pg_branch", USER, check=True, expires="soon"),
+    call("pg_branch", BAD, state="gone"),
     # How all of it stands, what is left over, and the end
     call("task_record", CHANGED, state="ready", facts={**FACTS, "database": {}}),
     call("task_info", SAME, format="table"),

@@ -23,6 +23,7 @@ from integration.servers import (
     fork,
     must,
     outcome,
+    packaged,
     prune,
     psql,
     reachable,
@@ -36,7 +37,8 @@ from integration.servers import (
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _containers
 
-BACKENDS = ("shared", "embedded", "container")
+BACKENDS = {"shared": "server", "shared by the newest": "newest", "embedded": "folder", "container": "image"}
+"""Each back end, and the fixture that has what it works in."""
 FACTS = {"backend", "host", "port", "user", "name", "password", "password_file", "url"}
 BUILT = {"shared": "build golden", "embedded": "create cluster", "container": "with the golden databases"}
 """What an action says that builds one; with the embedded back end it is part of making the cluster."""
@@ -59,6 +61,13 @@ def folder(pg_binaries):  # noqa: ARG001 - it fails where there is no PostgreSQL
 @pytest.fixture(scope="module")
 def server(folder, pg_binaries):
     return shared_server(folder, pg_binaries, max_connections=60)
+
+
+@pytest.fixture(scope="module")
+def newest():
+    """A server of the newest PostgreSQL that there is."""
+    with reachable() as folder:
+        yield shared_server(folder, packaged(folder), max_connections=60)
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +135,17 @@ class Workspace:
 
 
 @pytest.fixture(params=BACKENDS)
-def workspace(request, tmp_path):
-    needed = {"shared": "server", "embedded": "folder", "container": "image"}
-    got = request.getfixturevalue(needed[request.param])
+def workspace(request, tmp_path, monkeypatch):
+    got = request.getfixturevalue(BACKENDS[request.param])
+    backend = request.param.partition(" ")[0]
+    if backend == "shared":
+        monkeypatch.setenv("PATH", f"{got.programs}:{os.environ['PATH']}")  # psql is as new as the server
     own = {
         "shared": lambda: {"admin_password_file": got.password_file},
         "embedded": lambda: {"directory": str(got / "clusters")},
         "container": lambda: {"image": got, "pull": "never"},
-    }[request.param]()
-    made = Workspace(request.param, own, got if request.param == "shared" else None, tmp_path / "folder")
+    }[backend]()
+    made = Workspace(backend, own, got if backend == "shared" else None, tmp_path / "folder")
     yield made
     for task in made.tasks:
         must(task, state="absent")

