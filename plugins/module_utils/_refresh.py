@@ -125,7 +125,7 @@ def check(host: Host, source: Source) -> None:
             )
     _stores.of(host).check_room(f"cannot make a golden of source {source.name}")
     if source.kind == "standby":
-        _standby.check_contained(source.name, _standby.Standby(host, source).server.data)
+        _standby.Standby(host, source).check_data()
 
 
 def clear(host: Host, source: str) -> list[str]:

@@ -89,6 +89,7 @@ def report(host: Host, name: str | None = None) -> dict[str, t.Any]:
 def refresh(host: Host, source: Source, *, only_due: bool = False) -> list[str]:
     """Make a new golden, and retire those that are no longer kept; tells what was done."""
     with _alone(host, source.name):
+        _refresh.clear(host, source.name)
         if only_due and not _refresh.is_due(source, _refresh.goldens(_stores.of(host), source.name), time.time()):
             return []
         return _renew(host, source)

@@ -172,16 +172,24 @@ class Standby:
             hint=f"see whether there is room for all of it: df -h {self.host.root}",
             cwd=data,
         )
-        check_contained(source.name, data)
+        self.check_data()
         self.configure()
 
-    def configure(self) -> None:
-        """Write what the server goes by."""
+    def check_data(self) -> None:
+        """Look whether a copy of the data would be whole, and apart from them.
+
+        :raises UserError: it would not.
+        """
+        check_contained(self.source.name, self.server.data)
         control = _clusters.control(self.host.programs, self.server.data)
         if control.get("Latest checkpoint's full_page_writes") == "off":
             raise _unsafe(self.source.name, "full_page_writes")
+
+    def configure(self) -> None:
+        """Write what the server goes by."""
         self._write_password()
-        write_settings(self.host, self.source.admin, self.server.data, self.settings(control))
+        settings = self.settings(_clusters.control(self.host.programs, self.server.data))
+        write_settings(self.host, self.source.admin, self.server.data, settings)
         write_file(self.host, os.path.join(self.server.data, "standby.signal"), "")
 
     def is_configured(self) -> bool:
