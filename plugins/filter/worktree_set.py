@@ -29,7 +29,7 @@ options:
   module:
     description: For which module.
     type: str
-    choices: [git_worktree, git_worktree_info, worktree_files, env_file, worktree_setup, task_info]
+    choices: [git_worktree, git_worktree_info, worktree_files, env_file, worktree_setup, worktree_hooks, task_info]
     required: true
   root:
     description: The folder that relative paths of repositories start from.

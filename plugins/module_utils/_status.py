@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import json
 import os
 import typing as t
 
-from . import _clusters, _containers, _databases, _git, _leases, _registry, _shared, _work
+from . import _clusters, _containers, _databases, _git, _leases, _registry, _reservations, _shared, _work
 from ._door import Params, Result, filled
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
@@ -64,6 +65,8 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
         known = {record.owner for record in registry.records()}
         ours = registry.id
         leases = _leases.all_leases(registry)
+        workspaces = {record.workspace for record in every}
+        reserved = {workspace: _reservations.reservations(registry, workspace) for workspace in workspaces}
     wanted = None if params["task"] is None else expand(params["task"])
     if wanted is None and params["worktree"]:
         wanted = [_registry.at(every, params["worktree"]).identity.name]
@@ -78,6 +81,12 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
     databases = _all_databases(every, params)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
+    for task in tasks:
+        task["reservations"] = [
+            {**dataclasses.asdict(one), "told": str(one)}
+            for one in reserved[task["workspace"]]
+            if one.task == task["name"]
+        ]
     orphans = [] if wanted else _orphans(params, every, leases, known, databases, ours)
     if params["format"] == "json":
         told = [{key: value for key, value in task.items() if key != "plan"} for task in tasks]
@@ -293,6 +302,7 @@ def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if not tasks:
         lines = ["no tasks"]
+    lines += [f"reserved by {task['name']}: {one['told']}" for task in tasks for one in task["reservations"]]
     ours = [orphan for orphan in orphans if orphan["ours"]]
     lines += [f"orphan {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}" for orphan in ours]
     if ours:

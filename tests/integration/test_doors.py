@@ -72,6 +72,13 @@ USUAL: dict[str, dict[str, t.Any]] = {
         ],
     },
     "git_worktree_info": {"path": TREE, "repos": [{"name": "backend", "repo": "{{ work }}/backend"}]},
+    "path_reservation": {
+        "workspace": "{{ workspace_name }}",
+        "task": "fix",
+        "repos": ["backend"],
+        "paths": ["src/**/*.py"],
+        "seconds": 90000,
+    },
     "pg_cluster": {
         "name": "server",
         "owner": "{{ workspace_name }}/server",
@@ -116,6 +123,8 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "task_prune": {"workspace": "{{ workspace_name }}", "apply": True},
     "task_record": {"workspace": "{{ workspace_name }}", "root": "{{ root }}", "task": "fix"},
     "worktree_files": {"worktrees": [{**BACKEND, "links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}]},
+    "worktree_gate": {"worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}], "title": "fix"},
+    "worktree_hooks": {"worktrees": [{**SET_UP, "submodules": ["migrations"]}], "task": "fix"},
     "worktree_processes": {"paths": [TREE]},
     "worktree_setup": {"worktrees": [{**SET_UP, "setup": [{"command": "echo one"}, {"command": "pwd > build"}]}]},
 }
@@ -174,6 +183,12 @@ CALLS = [
     # A task, its lease and its worktrees
     *life("task_record", {"existing": "refuse", "branch": "another"}, state="provisioning"),
     *life("port_lease", {"owners": ["late"], "slots": {"first": 3, "last": 2}}),
+    call("path_reservation", CHANGED, check=True),
+    call("path_reservation", CHANGED),
+    call("path_reservation", SAME, seconds=60),
+    call("path_reservation", USER, paths=["../src"]),
+    call("path_reservation", BAD, seconds="long"),
+    *death("path_reservation"),
     *life("git_worktree", {"worktrees": [{**USUAL["git_worktree"]["worktrees"][1], "branch": "main", "path": "x"}]}),
     call("git_worktree_info", SAME),
     call("git_worktree_info", SAME, check=True),
@@ -188,6 +203,13 @@ CALLS = [
     call("env_file", BAD, files=[{"repo": "backend"}]),
     *life("worktree_setup", {"worktrees": [{**SET_UP, "setup": [{"command": "true", "folder": "../.."}]}]}),
     call("worktree_setup", ENVIRONMENT, worktrees=[{**SET_UP, "setup": [{"command": "echo out; exit 3"}]}]),
+    *life("worktree_hooks", {"checks": [{"name": "leaked", "databases": "%"}]}),
+    *death("worktree_hooks"),
+    call("worktree_gate", SAME),
+    call("worktree_gate", SAME, check=True),
+    call("worktree_gate", USER, checks=[{"name": "no", "command": "echo out; exit 3"}]),
+    call("worktree_gate", ENVIRONMENT, worktrees=[{"name": "backend", "path": "{{ root }}/missing"}]),
+    call("worktree_gate", BAD, stage="some"),
     # What runs in them
     call("task_exec", CHANGED, command=PROBE, title="fix", variables=VARIABLES, password_file=GIVEN_PASSWORD),
     call("task_exec", CHANGED, command="pwd", folder="."),
@@ -314,6 +336,8 @@ VARYING = re.compile(
     | \b[0-9a-f]{64}\b  # the id of a container
     | \b\d{8}T\d{6}Z\b  # when work was saved
     | \b\d{10}\.\d+  # when a task was registered
+    | (?<="seconds":[ ])\d+\.\d+  # how long a check took
+    | \b\d{4}-\d\d-\d\d[ ]\d\d:\d\d:\d\d\b  # when a reservation ends
     | \b\d+[ ](s|min)\b[ ]*  # how long ago that was
     | (?<=[ ])[ ]+  # the width of the column that tells it
     | (?<="pid":[ ])\d+ | (?<=process[ ])\d+ | \d+(?=[ ]\(sleep\)) | (?<="started":[ ])"?\d+"?  # a process
