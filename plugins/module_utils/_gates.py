@@ -237,7 +237,7 @@ def _check(one: Params, worktree: t.Mapping[str, str], stage: str, around: Surro
             return Outcome(name, repo, SKIPPED, 0.0, "a command before it failed")
         text, log = _run_command(one, path, stage, around)
     elif one["git"] == "clean":
-        text = _dirt(path)
+        text = dirt(path)
     else:
         is_attached = _git.git(path, "symbolic-ref", "--quiet", "HEAD").ok
         text = "" if is_attached else f"{path} is at no branch (detached HEAD); make one: git switch -c NAME"
@@ -264,7 +264,8 @@ def _run_command(one: Params, path: str, stage: str, around: Surroundings) -> tu
     return f"'{one['command']}' ended with {done.code}:\n{_commands.last_words(output)}".rstrip(":\n"), log
 
 
-def _dirt(path: str) -> str:
+def dirt(path: str) -> str:
+    """What is in a worktree and not committed, in words; nothing where all is."""
     done = _git.git(path, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
     if not done.ok:
         raise done.failure(f"looking for what is not committed in {path}")

@@ -39,6 +39,7 @@ MAKING = "parallel.worktrees is making it"
 """Git's lock reason on a worktree of ours that is not finished: written by git before anything else of it."""
 
 TRASH = "parallel-worktrees-trash"
+TRIES = 10
 
 
 def git(
@@ -288,9 +289,8 @@ class Repository:
         name = secrets.token_hex(8)
         place = os.path.join(self.common, TRASH, name)
         try:
-            os.makedirs(os.path.dirname(place), exist_ok=True)
             try:
-                os.rename(path, place)
+                _move(path, place)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -340,6 +340,16 @@ def _is_begun_by_us(admin: str) -> bool:
     """Whether an incomplete worktree is ours: git writes the reason first, and may have been killed doing it."""
     reason = _read(os.path.join(admin, "locked")) or ""
     return reason == MAKING or (set(os.listdir(admin)) <= {"locked"} and MAKING.startswith(reason))
+
+
+def _move(path: str, place: str) -> None:
+    """Rename into a folder that is made for it, and that whoever has emptied it may just be taking away."""
+    for _number in range(TRIES):
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return os.rename(path, place)
+        os.lstat(path)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _read(path: str) -> str | None:

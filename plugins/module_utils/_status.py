@@ -71,6 +71,8 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
     if wanted is None and params["worktree"]:
         wanted = [_registry.at(every, params["worktree"]).identity.name]
     records = [record for record in every if wanted is None or record.identity.name in wanted]
+    if wanted is not None:
+        records.sort(key=lambda record: wanted.index(record.identity.name))  # as they were named
     missing = [name for name in wanted or [] if name not in {record.identity.name for record in records}]
     if missing:
         where = f" in workspace {params['workspace']}" if params["workspace"] else ""

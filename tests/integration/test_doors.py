@@ -51,6 +51,7 @@ DATABASE = {
 }
 
 USUAL: dict[str, dict[str, t.Any]] = {
+    "ci_workflow": {"worktrees": [SET_UP], "checks": [{"name": "tests", "command": "make test"}]},
     "env_file": {
         "worktrees": [BACKEND],
         "files": [
@@ -125,6 +126,13 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "worktree_files": {"worktrees": [{**BACKEND, "links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}]},
     "worktree_gate": {"worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}], "title": "fix"},
     "worktree_hooks": {"worktrees": [{**SET_UP, "submodules": ["migrations"]}], "task": "fix"},
+    "worktree_integration": {
+        "workspace": "{{ workspace_name }}",
+        "task": "fix",
+        "worktrees": [{"name": "docs", "path": "{{ work }}/docs/.worktrees/merge"}],
+        "target": "main",
+        "directory": "{{ root }}/integration",
+    },
     "worktree_processes": {"paths": [TREE]},
     "worktree_setup": {"worktrees": [{**SET_UP, "setup": [{"command": "echo one"}, {"command": "pwd > build"}]}]},
 }
@@ -173,6 +181,11 @@ def death(module: str, **given: t.Any) -> list[Call]:
 
 
 GROUND = "mkdir vendor uploads; date > uploads/day; echo PORT=1 > .env; echo hidden > password"
+TO_MERGE = """
+export GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z
+git worktree add --quiet -b merge .worktrees/merge && git -C .worktrees/merge commit --quiet --allow-empty -m work
+git switch --quiet --detach && echo /.worktrees/ >> .git/info/exclude
+"""
 PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
 """All that a command could see of the door it came through."""
 
@@ -201,6 +214,7 @@ CALLS = [
     *life("env_file", {"files": [{"repo": "backend", "path": "../out", "content": "A=1\n"}]}),
     call("env_file", ENVIRONMENT, password_file="{{ root }}/missing"),
     call("env_file", BAD, files=[{"repo": "backend"}]),
+    *life("ci_workflow", {"file": "../out"}),
     *life("worktree_setup", {"worktrees": [{**SET_UP, "setup": [{"command": "true", "folder": "../.."}]}]}),
     call("worktree_setup", ENVIRONMENT, worktrees=[{**SET_UP, "setup": [{"command": "echo out; exit 3"}]}]),
     *life("worktree_hooks", {"checks": [{"name": "leaked", "databases": "%"}]}),
@@ -210,6 +224,13 @@ CALLS = [
     call("worktree_gate", USER, checks=[{"name": "no", "command": "echo out; exit 3"}]),
     call("worktree_gate", ENVIRONMENT, worktrees=[{"name": "backend", "path": "{{ root }}/missing"}]),
     call("worktree_gate", BAD, stage="some"),
+    call("task_exec", CHANGED, command=TO_MERGE, folder="{{ work }}/docs"),
+    call("worktree_integration", CHANGED, check=True),
+    call("worktree_integration", USER, checks=[{"name": "no", "command": "exit 3"}]),
+    call("worktree_integration", CHANGED),
+    call("worktree_integration", SAME),
+    call("worktree_integration", USER, target="missing"),
+    call("worktree_integration", BAD, nonsense=1),
     # What runs in them
     call("task_exec", CHANGED, command=PROBE, title="fix", variables=VARIABLES, password_file=GIVEN_PASSWORD),
     call("task_exec", CHANGED, command="pwd", folder="."),
@@ -334,6 +355,7 @@ VARYING = re.compile(
     r"""
     (?<=@)[0-9a-f]{8}\b  # the id of the registry
     | \b[0-9a-f]{64}\b  # the id of a container
+    | \b[0-9a-f]{40}\b | (?<=at[ ])[0-9a-f]{12}\b  # a commit
     | \b\d{8}T\d{6}Z\b  # when work was saved
     | \b\d{10}\.\d+  # when a task was registered
     | (?<="seconds":[ ])\d+\.\d+  # how long a check took
