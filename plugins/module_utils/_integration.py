@@ -90,13 +90,15 @@ class Member:
 
     @property
     def moving(self) -> list[Place]:
-        """The branches that are to become the candidate."""
-        return [self.integration, *([self.target] if self.target else [])]
+        """The branches that are to become the candidate: one, where integration is the target itself."""
+        target = self.target
+        return [self.integration, *([target] if target and target.name != self.integration.name else [])]
 
     @property
     def is_done(self) -> bool:
         """Whether all is where it is to be."""
-        places = [place.here == self.candidate for place in self.moving if not (self.waits and place is self.target)]
+        waiting = self.target.name if self.target and self.waits else None
+        places = [place.here == self.candidate for place in self.moving if place.name != waiting]
         if self.remote:
             places += [place.there == self.candidate for place in self.moving]
             places.append(self.own.there == self.own.here)
@@ -216,7 +218,8 @@ def _member(given: Params, common: str, params: Params, *, check: bool) -> Membe
         raise UserError(f"{what} is on {own.branch} itself", hint=f"make one of its own: git -C {path} switch -c NAME")
     if dirt := _gates.dirt(path):
         raise UserError(f"{what} has work that is {dirt}", hint="commit it, or put it aside: git stash")
-    _refuse_checked_out(name, params["branch"], listed)
+    if params["branch"] != params["target"]:
+        _refuse_checked_out(name, params["branch"], listed)
     there: dict[str, str] = {}
     remote = params["remote"] if params["push"] and repository.git("remote", "get-url", params["remote"]).ok else None
     if remote:

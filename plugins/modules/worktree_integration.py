@@ -60,6 +60,7 @@ options:
   branch:
     description:
       - The integration branch. It is made from O(target) where it is missing, and may be checked out nowhere.
+      - It may be O(target) itself, where finished tasks go to it at once.
     type: str
     default: integration
   target:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import tempfile
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -105,23 +106,24 @@ def test_a_password_is_masked(tree, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, pg_binaries):  # noqa: ARG001 - its programs
-    folder = tmp_path_factory.mktemp("server")
-    os.chmod(folder.parent.parent, 0o755)
-    given = {
-        "name": "gates",
-        "owner": "shop/gates",
-        "directory": str(folder / "clusters"),
-        "port": free_port(),
-        "password_file": str(folder / "password"),
-    }
-    for path in (folder, folder.parent):
-        path.chmod(0o711)
+def server(pg_binaries):  # noqa: ARG001 - its programs
+    # Not below pytest's own folder: the server's system user has to get there.
+    with tempfile.TemporaryDirectory(prefix="gates-", dir="/tmp") as folder:
+        os.chmod(folder, 0o711)
+        given = {
+            "name": "gates",
+            "owner": "shop/gates",
+            "directory": f"{folder}/clusters",
+            "port": free_port(),
+            "password_file": f"{folder}/password",
+        }
+        yield succeeded(cluster(given))["database"]
+        succeeded(cluster({**given, "state": "absent"}))
+
+
+def cluster(given):
     checked = ArgumentSpecValidator(_clusters.ARGUMENT_SPEC).validate(given)
-    made = succeeded(answer(_clusters.operation, checked.validated_parameters, check=False, diff=False))
-    yield made["database"]
-    gone = ArgumentSpecValidator(_clusters.ARGUMENT_SPEC).validate({**given, "state": "absent"})
-    succeeded(answer(_clusters.operation, gone.validated_parameters, check=False, diff=False))
+    return answer(_clusters.operation, checked.validated_parameters, check=False, diff=False)
 
 
 def sql(server, text):

@@ -260,6 +260,18 @@ def test_main_that_nobody_has_checked_out(sample):
     assert not (sample.docs / "one").exists()
 
 
+def test_straight_to_main(sample):
+    for task in ("one", "two"):
+        finished(sample, task)
+        succeeded(integrate(sample, task, branch="main"))
+        assert not succeeded(integrate(sample, task, branch="main"))["changed"]
+    subjects = git(sample.docs, "log", "--first-parent", "--format=%s", "-2", "main").splitlines()
+    assert subjects == ["Merge branch 'two' into main", "Merge branch 'one' into main"]
+    assert git(sample.remotes / "docs.git", "rev-parse", "main") == git(sample.docs, "rev-parse", "HEAD")
+    assert (sample.docs / "two").exists()
+    assert "integration" not in git(sample.docs, "branch", "--list")
+
+
 def test_without_target_or_remote(sample):
     finished(sample, "one")
     before = git(sample.docs, "rev-parse", "main")
