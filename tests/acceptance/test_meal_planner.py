@@ -325,6 +325,28 @@ def test_reservations(space):
     assert space.rows("select * from reservation") == [], "it ends with the task"
 
 
+# Analysis, as the agents of other teams have it
+
+
+@pytest.mark.main_job
+def test_helpers_only_analyze(space):
+    space.provision("pia").must()
+    checks = [{"name": "lint", "command": "cat README* .gitignore"}, {"name": "rude", "command": "touch written"}]
+    helped = space.varied(analysis_checks=checks)
+    run = helped.run("analyze", task="pia", wait="true").must()
+    assert "pia: analyzed, meal_planner" in run.stdout
+    assert "lint  " in run.stdout
+    assert "rude  failed" in run.stdout
+    assert "it tried to write, and the worktree is read-only to it" in run.stdout
+    assert not (space.worktree("pia") / "written").exists()
+    file = next(one["file"] for one in run.result("worktree_analysis")["reports"] if one["name"] == "rude")
+    assert "Read-only file system" in pathlib.Path(file).read_text()
+    again = helped.run("analyze", task="pia", report="true").must()
+    assert again.changed == 0
+    assert "rude  failed" in again.stdout
+    helped.run("analyze", task="pia", checks="review").refused("user", "no check review", "choose from: lint, rude")
+
+
 # Many at once
 
 
@@ -339,9 +361,8 @@ def test_a_fleet_of_thirty(space):
     told = {"provision": time.monotonic() - began}
     agents = [f"agent-{number}" for number in range(1, 31)]
     for agent in agents:
-        commit(space.worktree(agent), f"dish of {agent}")
+        assert work(space, agent, f"dish of {agent}").returncode == 0
     (space.worktree("agent-7") / "broken_build").write_text("")
-    commit(space.worktree("agent-9"), "agent's dish", "9\n")
     git(space.worktree("agent-7"), "add", "--all")
     git(space.worktree("agent-7"), "commit", "--quiet", "--no-verify", "--message", "broken")
     fine = [agent for agent in agents if agent != "agent-7"]
