@@ -30,8 +30,12 @@ def main(arguments: t.Sequence[str]) -> int:
     except WorktreesError as error:
         refusal = str(error.as_result()["msg"])
     if refusal:
-        print(f"parallel.worktrees: {refusal}", file=sys.stderr)
+        _tell(refusal)
     return 1 if refusal else 0
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"parallel.worktrees: {text}\n")
 
 
 def _commit(settings: dict[str, t.Any]) -> str | None:
@@ -42,7 +46,7 @@ def _merge(settings: dict[str, t.Any]) -> str | None:
     """What a merge brings is the work of others, so that nothing in it is reserved from this task."""
     outcomes = _gates.at_commit(settings["gate"], settings["worktree"])
     for outcome in outcomes:
-        print(f"parallel.worktrees: {outcome}", file=sys.stderr)
+        _tell(str(outcome))
     failed = [outcome.name for outcome in outcomes if outcome.verdict == _gates.FAILED]
     return f"no commit, as {' and '.join(failed)} failed" if failed else None
 

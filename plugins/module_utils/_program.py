@@ -61,9 +61,10 @@ def _needed(entry: str) -> dict[str, str]:
 def _source(name: str) -> str:
     full = f"{__package__}.{name}"
     spec = importlib.util.find_spec(full)
-    # A module that was sent to a host lies in an archive itself, so that only its loader has the text.
-    source = t.cast("t.Any", spec).loader.get_source(full)
-    return t.cast("str", source)
+    # A module that was sent to a host lies in an archive itself, so that only its loader has the text; that of Ansible
+    # on the controller has it as bytes.
+    source: str | bytes = t.cast("t.Any", spec).loader.get_source(full)
+    return source.decode() if isinstance(source, bytes) else source
 
 
 def _imported(source: str) -> set[str]:
