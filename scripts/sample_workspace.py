@@ -61,7 +61,12 @@ def carlo(folder: pathlib.Path, files: int) -> None:
     (folder / "carlo" / ".vercel" / "project.json").write_text('{"projectId": "carlo"}\n')
 
 
-SHAPES = {"shop": shop, "bautista": bautista, "carlo": carlo}
+def meal_planner(folder: pathlib.Path, files: int) -> None:
+    """The one repository of examples/meal_planner.yml."""
+    make_repository(folder, "meal_planner", files)
+
+
+SHAPES = {"shop": shop, "bautista": bautista, "carlo": carlo, "meal_planner": meal_planner}
 
 
 def make_repository(folder: pathlib.Path, name: str, files: int, submodule: str | None = None) -> None:

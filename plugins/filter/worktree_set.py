@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import collections.abc as c
 import typing as t
 
 from ansible.errors import AnsibleFilterError
@@ -29,7 +30,7 @@ options:
   module:
     description: For which module.
     type: str
-    choices: [git_worktree, git_worktree_info, worktree_files, env_file, worktree_setup, task_info]
+    choices: [git_worktree, git_worktree_info, worktree_files, env_file, worktree_setup, worktree_hooks, task_info]
     required: true
   root:
     description: The folder that relative paths of repositories start from.
@@ -81,6 +82,9 @@ def worktree_set(
     selection: str = "all",
     planned: t.Sequence[dict[str, t.Any]] = (),
 ) -> list[dict[str, t.Any]]:
+    if set(_workspace.VIEWS[module]) == {"name", "repo"}:
+        # Of no task: what else is said of a repository may need the facts of one, and is not to be looked at.
+        repos = [_place(repo) for repo in repos]
     try:
         complete = _workspace.worktree_set(
             repos, root=root, folder=folder, branch=branch, selection=selection, planned=planned
@@ -88,6 +92,13 @@ def worktree_set(
     except UserError as error:
         raise AnsibleFilterError(error.as_result()["msg"]) from error
     return _workspace.view(complete, module)
+
+
+def _place(repo: t.Any) -> t.Any:
+    """Just the name and the path of a repository."""
+    if not isinstance(repo, c.Mapping):
+        return repo
+    return {key: repo[key] for key in ("name", "path") if key in repo}
 
 
 class FilterModule:

@@ -20,16 +20,17 @@ from . import _commands, _files
 from ._commands import Completed
 from ._errors import EnvironmentFailure, UserError
 
-# What git sets for its hooks and would lead our own commands to another repository or other files
-# (git rev-parse --local-env-vars, without the user's configuration; git(1) on pathspecs).
-_LOCATION = (
+LOCATION = (
     "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_PREFIX GIT_OBJECT_DIRECTORY GIT_NAMESPACE "
     "GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_IMPLICIT_WORK_TREE GIT_INTERNAL_SUPER_PREFIX GIT_SHALLOW_FILE "
     "GIT_GRAFT_FILE GIT_REPLACE_REF_BASE GIT_NO_REPLACE_OBJECTS GIT_LITERAL_PATHSPECS GIT_GLOB_PATHSPECS "
     "GIT_NOGLOB_PATHSPECS GIT_ICASE_PATHSPECS"
 ).split()
+"""What git sets for its hooks, and what would lead commands run in them to another repository or other files
+(git rev-parse --local-env-vars, without the user's configuration; git(1) on pathspecs)."""
+
 _ENVIRONMENT: dict[str, str | None] = {
-    **dict.fromkeys(_LOCATION),
+    **dict.fromkeys(LOCATION),
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
 }
@@ -38,6 +39,7 @@ MAKING = "parallel.worktrees is making it"
 """Git's lock reason on a worktree of ours that is not finished: written by git before anything else of it."""
 
 TRASH = "parallel-worktrees-trash"
+TRIES = 10
 
 
 def git(
@@ -287,9 +289,8 @@ class Repository:
         name = secrets.token_hex(8)
         place = os.path.join(self.common, TRASH, name)
         try:
-            os.makedirs(os.path.dirname(place), exist_ok=True)
             try:
-                os.rename(path, place)
+                _move(path, place)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
@@ -339,6 +340,16 @@ def _is_begun_by_us(admin: str) -> bool:
     """Whether an incomplete worktree is ours: git writes the reason first, and may have been killed doing it."""
     reason = _read(os.path.join(admin, "locked")) or ""
     return reason == MAKING or (set(os.listdir(admin)) <= {"locked"} and MAKING.startswith(reason))
+
+
+def _move(path: str, place: str) -> None:
+    """Rename into a folder that is made for it, and that whoever has emptied it may just be taking away."""
+    for _number in range(TRIES):
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return os.rename(path, place)
+        os.lstat(path)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _read(path: str) -> str | None:

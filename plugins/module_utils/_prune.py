@@ -9,11 +9,13 @@ Private to this collection: may change without notice.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
-from . import _databases, _leases, _records, _registry, _status, _worktrees
+from . import _databases, _integration, _leases, _records, _registry, _status, _worktrees
 from ._door import Params, Result, filled
 from ._errors import PartialFailure, WorktreesError
+from ._git import Repository
 from ._registry import task_of
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
@@ -37,6 +39,7 @@ def operation(params: Params, *, check: bool) -> Result:
         if _is_gone(task)
     ]
     left += _goldens(params, seen["tasks"])
+    left += [] if seen["tasks"] else _integration_trees(params)
     lines = [f"{one.kind} {one.name}: {one.why}" for one in left]
     if params["apply"]:
         _remove_all(left, params, check=check)
@@ -67,6 +70,19 @@ def _goldens(params: Params, tasks: t.Sequence[dict[str, t.Any]]) -> list[_Lefto
         registry_id, workspace, key = task_of(one["owner"])
         if (registry_id == ours or params["force"]) and params["workspace"] in (None, workspace):
             found.append(_Leftover("golden", f"{workspace}/{one['name']}", f"{key} is built from something newer", one))
+    return found
+
+
+def _integration_trees(params: Params) -> list[_Leftover]:
+    """What integration has used in the repositories of a workspace that has no task."""
+    found = []
+    for repo in params["repos"]:
+        with contextlib.suppress(WorktreesError):
+            repository = Repository.at(repo["repo"], repo["name"])
+            if path := _integration.left_behind(repository):
+                found.append(
+                    _Leftover("integration", path, "no task is there to integrate", {"repository": repository})
+                )
     return found
 
 
@@ -106,6 +122,9 @@ class _Leftover:
         elif self.kind == "golden":
             if not check:
                 _databases.remove_golden(about)
+        elif self.kind == "integration":
+            if not check:
+                _integration.remove_tree(about["repository"])
         elif self.kind == "worktree":
             worktree = {**about, "name": self.name, "branch": about["branch"] or "HEAD"}
             _remove_worktrees([worktree], about["owner"] or "", params, check=check)

@@ -10,11 +10,24 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import json
 import os
 import typing as t
 
-from . import _clusters, _containers, _databases, _git, _leases, _postgres, _registry, _shared, _task_branch, _work
+from . import (
+    _clusters,
+    _containers,
+    _databases,
+    _git,
+    _leases,
+    _postgres,
+    _registry,
+    _reservations,
+    _shared,
+    _task_branch,
+    _work,
+)
 from ._door import Params, Result, filled
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
@@ -65,10 +78,14 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
         known = {record.owner for record in registry.records()}
         ours = registry.id
         leases = _leases.all_leases(registry)
+        workspaces = {record.workspace for record in every}
+        reserved = {workspace: _reservations.reservations(registry, workspace) for workspace in workspaces}
     wanted = None if params["task"] is None else expand(params["task"])
     if wanted is None and params["worktree"]:
         wanted = [_registry.at(every, params["worktree"]).identity.name]
     records = [record for record in every if wanted is None or record.identity.name in wanted]
+    if wanted is not None:
+        records.sort(key=lambda record: wanted.index(record.identity.name))  # as they were named
     missing = [name for name in wanted or [] if name not in {record.identity.name for record in records}]
     if missing:
         where = f" in workspace {params['workspace']}" if params["workspace"] else ""
@@ -79,6 +96,12 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
     databases = _all_databases(every, params, ours)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
+    for task in tasks:
+        task["reservations"] = [
+            {**dataclasses.asdict(one), "told": str(one)}
+            for one in reserved[task["workspace"]]
+            if one.task == task["name"]
+        ]
     orphans = [] if wanted else _orphans(params, every, leases, known, databases, ours)
     if params["format"] == "json":
         told = [{key: value for key, value in task.items() if key != "plan"} for task in tasks]
@@ -307,6 +330,7 @@ def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if not tasks:
         lines = ["no tasks"]
+    lines += [f"reserved by {task['name']}: {one['told']}" for task in tasks for one in task["reservations"]]
     ours = [orphan for orphan in orphans if orphan["ours"]]
     lines += [f"orphan {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}" for orphan in ours]
     if ours:

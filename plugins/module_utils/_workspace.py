@@ -31,6 +31,7 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "worktree_files": ("name", "path", "source", "links", "copies"),
     "env_file": ("name", "path", "source"),
     "worktree_setup": ("name", "path", "setup"),
+    "worktree_hooks": ("name", "path", "submodules"),
     "task_info": ("name", "repo"),
     "git_worktree_info": ("name", "repo"),
 }

@@ -17,7 +17,7 @@ import subprocess
 import time
 import typing as t
 
-from . import _commands, _exclude, _git, _work
+from . import _commands, _exclude, _git, _hooks, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, TRASH, Listed, Repository
@@ -853,6 +853,8 @@ def _leave(member: Member) -> None:
     if manifest is None:
         return
     repository = member.repository
+    if os.path.lexists(member.path):
+        _hooks.remove(repository, member.path)
     for path in manifest.written if os.path.lexists(member.path) else ():
         place = os.path.join(member.path, path)
         if not manifest.is_ours(place):

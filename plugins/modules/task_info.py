@@ -289,6 +289,35 @@ tasks:
       elements: str
       sample:
         - database shop_fix_login is stopped
+    reservations:
+      description: The paths that it has reserved, see M(parallel.worktrees.path_reservation).
+      type: list
+      elements: dict
+      contains:
+        repo:
+          description: The repository.
+          type: str
+          sample: backend
+        glob:
+          description: The paths.
+          type: str
+          sample: src/**/*.py
+        task:
+          description: The task.
+          type: str
+          sample: fix-login
+        reason:
+          description: Why, in the words of whoever did.
+          type: str
+          sample: new login
+        expires:
+          description: When it ends, in seconds since the epoch.
+          type: float
+          sample: 1795283999.0
+        told:
+          description: All of it in words.
+          type: str
+          sample: "backend: src/**/*.py until 2026-11-21 17:19:59 (new login)"
     plan:
       description: What was ever planned for it, as O(parallel.worktrees.task_record#module:plan) got it.
       type: dict

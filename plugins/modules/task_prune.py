@@ -195,8 +195,8 @@ leftovers:
   contains:
     kind:
       description:
-        - One of V(worktree), V(container), V(embedded), V(shared), V(lease), V(task) and V(golden), a golden database
-          in whose place there is a newer one.
+        - One of V(worktree), V(container), V(embedded), V(shared), V(lease), V(task), V(integration), the worktree that
+          integration has used, and V(golden), a golden database in whose place there is a newer one.
       type: str
       sample: embedded
     name:

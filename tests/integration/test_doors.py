@@ -56,6 +56,7 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "db_pool": {"store": "xfs", "root": "{{ root }}/pool", "file": "{{ root }}/pool.file", "size": "1G"},
     "db_source": {"name": "app", "host_file": "{{ root }}/db_host.json"},
     "db_source_info": {"host_file": "{{ root }}/db_host.json"},
+    "ci_workflow": {"worktrees": [SET_UP], "checks": [{"name": "tests", "command": "make test"}]},
     "env_file": {
         "worktrees": [BACKEND],
         "files": [
@@ -79,6 +80,13 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "git_worktree_info": {"path": TREE, "repos": [{"name": "backend", "repo": "{{ work }}/backend"}]},
     "pg_branch": {"name": NAME, "owner": OWNER, "host_file": "{{ root }}/db_host.json"},
     "pg_branch_info": {"host_file": "{{ root }}/db_host.json"},
+    "path_reservation": {
+        "workspace": "{{ workspace_name }}",
+        "task": "fix",
+        "repos": ["backend"],
+        "paths": ["src/**/*.py"],
+        "seconds": 90000,
+    },
     "pg_cluster": {
         "name": "server",
         "owner": "{{ workspace_name }}/server",
@@ -122,7 +130,17 @@ USUAL: dict[str, dict[str, t.Any]] = {
     },
     "task_prune": {"workspace": "{{ workspace_name }}", "apply": True},
     "task_record": {"workspace": "{{ workspace_name }}", "root": "{{ root }}", "task": "fix"},
+    "worktree_analysis": {"task": "fix", "worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}]},
     "worktree_files": {"worktrees": [{**BACKEND, "links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}]},
+    "worktree_gate": {"worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}], "title": "fix"},
+    "worktree_hooks": {"worktrees": [{**SET_UP, "submodules": ["migrations"]}], "task": "fix"},
+    "worktree_integration": {
+        "workspace": "{{ workspace_name }}",
+        "task": "fix",
+        "worktrees": [{"name": "docs", "path": "{{ work }}/docs/.worktrees/merge"}],
+        "target": "main",
+        "directory": "{{ root }}/integration",
+    },
     "worktree_processes": {"paths": [TREE]},
     "worktree_setup": {"worktrees": [{**SET_UP, "setup": [{"command": "echo one"}, {"command": "pwd > build"}]}]},
 }
@@ -178,6 +196,11 @@ GROUND = (
 DB_HOST = {"store": "xfs", "root": "/dev/pts", "state": "{{ root }}/db_host", "bin_directory": "/usr/bin"}
 DB_HOST |= {"user": "postgres"}
 """No DB host, but a machine that has a file about one, and something mounted where its pool should be."""
+TO_MERGE = """
+export GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z
+git worktree add --quiet -b merge .worktrees/merge && git -C .worktrees/merge commit --quiet --allow-empty -m work
+git switch --quiet --detach && echo /.worktrees/ >> .git/info/exclude
+"""
 PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
 """All that a command could see of the door it came through."""
 
@@ -188,6 +211,12 @@ CALLS = [
     # A task, its lease and its worktrees
     *life("task_record", {"existing": "refuse", "branch": "another"}, state="provisioning"),
     *life("port_lease", {"owners": ["late"], "slots": {"first": 3, "last": 2}}),
+    call("path_reservation", CHANGED, check=True),
+    call("path_reservation", CHANGED),
+    call("path_reservation", SAME, seconds=60),
+    call("path_reservation", USER, paths=["../src"]),
+    call("path_reservation", BAD, seconds="long"),
+    *death("path_reservation"),
     *life("git_worktree", {"worktrees": [{**USUAL["git_worktree"]["worktrees"][1], "branch": "main", "path": "x"}]}),
     call("git_worktree_info", SAME),
     call("git_worktree_info", SAME, check=True),
@@ -200,8 +229,28 @@ CALLS = [
     *life("env_file", {"files": [{"repo": "backend", "path": "../out", "content": "A=1\n"}]}),
     call("env_file", ENVIRONMENT, password_file="{{ root }}/missing"),
     call("env_file", BAD, files=[{"repo": "backend"}]),
+    *life("ci_workflow", {"file": "../out"}),
     *life("worktree_setup", {"worktrees": [{**SET_UP, "setup": [{"command": "true", "folder": "../.."}]}]}),
     call("worktree_setup", ENVIRONMENT, worktrees=[{**SET_UP, "setup": [{"command": "echo out; exit 3"}]}]),
+    *life("worktree_hooks", {"checks": [{"name": "leaked", "databases": "%"}]}),
+    *death("worktree_hooks"),
+    call("worktree_analysis", SAME, start=False),
+    call("worktree_analysis", CHANGED, wait=True, check=True),
+    call("worktree_analysis", CHANGED, wait=True),
+    call("worktree_analysis", USER, checks=[]),
+    call("worktree_analysis", BAD, timeout="long"),
+    call("worktree_gate", SAME),
+    call("worktree_gate", SAME, check=True),
+    call("worktree_gate", USER, checks=[{"name": "no", "command": "echo out; exit 3"}]),
+    call("worktree_gate", ENVIRONMENT, worktrees=[{"name": "backend", "path": "{{ root }}/missing"}]),
+    call("worktree_gate", BAD, stage="some"),
+    call("task_exec", CHANGED, command=TO_MERGE, folder="{{ work }}/docs"),
+    call("worktree_integration", CHANGED, check=True),
+    call("worktree_integration", USER, checks=[{"name": "no", "command": "exit 3"}]),
+    call("worktree_integration", CHANGED),
+    call("worktree_integration", SAME),
+    call("worktree_integration", USER, target="missing"),
+    call("worktree_integration", BAD, nonsense=1),
     # What runs in them
     call("task_exec", CHANGED, command=PROBE, title="fix", variables=VARIABLES, password_file=GIVEN_PASSWORD),
     call("task_exec", CHANGED, command="pwd", folder="."),
@@ -333,7 +382,7 @@ def _answers(top: pathlib.Path, folder: pathlib.Path, image: str, variables: dic
     space.environment = {"ANSIBLE_KEEP_REMOTE_FILES": "true", "ANSIBLE_REMOTE_TEMP": str(top / "remote")}
     docker("tag", image, variables["database_image"])
     try:
-        done = space.run(str(folder / "calls.yml")).must()
+        done = space.start(str(folder / "calls.yml")).end(600).must()  # a call takes a second where much else goes on
         sent = [path.stem.removeprefix("AnsiballZ_") for path in top.glob("remote/*/AnsiballZ_*.py")]
     finally:
         remove_databases(space)
@@ -356,8 +405,11 @@ VARYING = re.compile(
     r"""
     (?<=@)[0-9a-f]{8}\b  # the id of the registry
     | \b[0-9a-f]{64}\b  # the id of a container
+    | \b[0-9a-f]{40}\b | (?<=at[ ])[0-9a-f]{12}\b  # a commit
     | \b\d{8}T\d{6}Z\b  # when work was saved
     | \b\d{10}\.\d+  # when a task was registered
+    | (?<="seconds":[ ])\d+\.\d+  # how long a check took
+    | \b\d{4}-\d\d-\d\d[ ]\d\d:\d\d:\d\d\b  # when a reservation ends
     | \b\d+[ ](s|min)\b[ ]*  # how long ago that was
     | (?<=[ ])[ ]+  # the width of the column that tells it
     | (?<="pid":[ ])\d+ | (?<=process[ ])\d+ | \d+(?=[ ]\(sleep\)) | (?<="started":[ ])"?\d+"?  # a process

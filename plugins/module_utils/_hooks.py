@@ -1,0 +1,265 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hooks of one worktree alone: what git runs there before a commit and a push, and then the project's own.
+
+Private to this collection: may change without notice.
+
+They lie in the worktree's private folder of the repository, and ``core.hooksPath`` in its own configuration leads
+to them, so that no other worktree sees them, and they go with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import typing as t
+
+from . import _files, _gates, _git, _hook, _program
+from ._door import Params, Result
+from ._errors import EnvironmentFailure
+from ._git import Repository
+from ._state import registry_path
+
+FOLDER = "parallel-worktrees-hooks"
+PROGRAM = "run.pyz"
+
+OWN = {"pre-commit": "commit", "pre-merge-commit": "merge", "pre-push": "push"}
+"""The hooks that have a part of ours, and what that is called in ``_hook``."""
+
+OTHERS = (
+    "applypatch-msg pre-applypatch post-applypatch prepare-commit-msg commit-msg post-commit pre-rebase post-checkout "
+    "post-merge post-rewrite pre-auto-gc sendemail-validate"
+).split()
+OFTEN = ("post-index-change", "reference-transaction")
+"""Git runs these at nearly every command, so they are passed on only where the project has them."""
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "worktrees": {
+        **_gates.WORKTREES,
+        "options": {
+            **_gates.WORKTREES["options"],
+            "submodules": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "registry": {"type": "path"},
+    "workspace": {"type": "str"},
+    "task": {"type": "str", "required": True},
+    "protected": {"type": "list", "elements": "str", "default": ["main", "master"]},
+    "checks": _gates.CHECKS,
+    **_gates.SURROUNDINGS,
+}
+
+SCRIPT = """\
+#!/bin/sh
+# Made by parallel.worktrees for this worktree alone: its own part, then the hook that the project has.
+name=${0##*/}
+where=%(former)s
+if [ -z "$where" ]; then
+    where=$(git config --type=path --show-scope --get-all core.hooksPath |
+        sed -n '/^\\(system\\|global\\|local\\)\\t/s/^[a-z]*\\t//p' | tail -n 1)
+fi
+[ -n "$where" ] || where=$(git rev-parse --git-common-dir)/hooks
+%(own)s
+[ -x "$where/$name" ] || exit 0
+"""
+
+ONWARD = 'exec "$where/$name" "$@"\n'
+PUSH = """\
+lines=$(cat)
+%(check)s
+if [ -n "$lines" ]; then
+    printf '%%s\\n' "$lines" | %(run)s || exit
+fi
+"""
+PUSH_ON = """\
+if [ -n "$lines" ]; then
+    printf '%s\\n' "$lines" | "$where/$name" "$@"
+else
+    exec "$where/$name" "$@" </dev/null
+fi
+"""
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Give the worktrees their hooks, or take them away."""
+    _gates.refused_where_unclear(params["checks"], [], "commit")
+    actions = []
+    for name, path in _places(params["worktrees"]):
+        if params["state"] == "absent":
+            did = _remove(path, check=check)
+        else:
+            did = _install(path, {**_settings(params), "worktree": {"name": name, "path": path}}, check=check)
+        if did:
+            actions.append(f"{'remove' if params['state'] == 'absent' else 'set'} the hooks of {path}")
+    return {
+        "changed": bool(actions),
+        "actions": actions,
+        "diff": [{"before": "", "after": "".join(line + "\n" for line in actions)}] if actions else [],
+    }
+
+
+def _places(worktrees: t.Sequence[Params]) -> t.Iterator[tuple[str, str]]:
+    """Each worktree and each submodule that has one, by name and folder."""
+    for one in worktrees:
+        yield one["name"], one["path"]
+        for submodule in one["submodules"]:
+            yield f"{one['name']}/{submodule}", os.path.join(one["path"], submodule)
+
+
+def _settings(params: Params) -> dict[str, t.Any]:
+    return {
+        "registry": os.path.abspath(params["registry"] or registry_path()),
+        "workspace": params["workspace"],
+        "task": params["task"],
+        "protected": params["protected"],
+        "gate": _gates.settings_of(params),
+    }
+
+
+def _install(path: str, settings: dict[str, t.Any], *, check: bool) -> bool:
+    """Bring the hooks of one worktree to what they have to be; returns whether they were not."""
+    admin = _git.admin_folder(path)
+    if admin is None or not os.path.isdir(admin):
+        if check and not os.path.exists(path):
+            return True  # it is about to be made
+        hint = "run provision again: it makes what is missing"
+        raise EnvironmentFailure(f"{path} is no linked worktree, so it can have no hooks of its own", hint=hint)
+    repository = _repository(admin)
+    folder = os.path.join(admin, FOLDER)
+    with repository.locked():
+        ours, former = _configured(repository, path, folder)
+        files = _files_of(repository, folder, settings, former)
+        if ours and _is_there(folder, files):
+            return False
+        if not check:
+            _write(folder, files)
+            if not ours:
+                _allow_own_configuration(repository)
+                _configure(repository, path, folder)
+    return True
+
+
+def _remove(path: str, *, check: bool) -> bool:
+    admin = _git.admin_folder(path)
+    if admin is None or not os.path.isdir(os.path.join(admin, FOLDER)):
+        return False
+    if not check:
+        repository = _repository(admin)
+        with repository.locked():
+            remove(repository, path)
+    return True
+
+
+def remove(repository: Repository, path: str) -> None:
+    """Take the hooks of a worktree away, and give it back those that it had. The caller holds the lock."""
+    folder = os.path.join(repository.admin_in(path), FOLDER)
+    if not os.path.isdir(folder):
+        return
+    ours, former = _configured(repository, path, folder)
+    if ours and former:
+        _configure(repository, path, former)
+    elif ours:
+        doing = f"taking the hooks of {path} away"
+        repository.must("config", "--worktree", "--unset-all", "core.hooksPath", doing=doing, worktree=path)
+    # Last: while it is there, a run that was killed before here is gone through again.
+    shutil.rmtree(folder)
+
+
+def _repository(admin: str) -> Repository:
+    common = os.path.dirname(os.path.dirname(os.path.realpath(admin)))
+    return Repository(common, common)
+
+
+def _configured(repository: Repository, path: str, folder: str) -> tuple[bool, str | None]:
+    """Whether the worktree's own configuration leads to our hooks, and where it led before."""
+    file = os.path.join(repository.admin_in(path), "config.worktree")
+    # The file is asked, not the scope: git refuses that where no worktree has a configuration of its own.
+    found = repository.git("config", "--file", file, "--get", "core.hooksPath").stdout.rstrip("\n")
+    with contextlib.suppress(EnvironmentFailure):
+        known = _gates.load_settings(os.path.join(folder, _hook.SETTINGS)).get("former")
+        if found == folder:
+            return True, known
+    return found == folder, found if found and found != folder else None
+
+
+def _files_of(
+    repository: Repository, folder: str, settings: dict[str, t.Any], former: str | None
+) -> dict[str, tuple[bytes, int]]:
+    """The content and mode of every file of a worktree's hooks."""
+    program = os.path.join(folder, PROGRAM)
+    told = {**settings, "former": former}
+    files = {
+        _hook.SETTINGS: (json.dumps(told, indent=1, sort_keys=True).encode(), 0o600),
+        PROGRAM: (_program.archive("_hook"), 0o644),
+    }
+    names = [*OWN, *OTHERS, *(name for name in OFTEN if _project_has(repository, name, former))]
+    files |= {name: (_script(name, program, former).encode(), 0o755) for name in names}
+    return files
+
+
+def _project_has(repository: Repository, name: str, former: str | None) -> bool:
+    options = ("--type=path", "--get", "core.hooksPath")
+    where = former or repository.git("config", *options, hooks=True).stdout.rstrip("\n") or "hooks"
+    return os.access(os.path.join(repository.common, where, name), os.X_OK)
+
+
+def _script(name: str, program: str, former: str | None) -> str:
+    words = {"former": shlex.quote(former or ""), "own": ""}
+    python = shlex.quote(sys.executable)
+    check = (
+        f'[ -x {python} ] || {{ echo "parallel.worktrees: {sys.executable} is gone; run provision again" >&2; '
+        "exit 1; }"
+    )
+    if name == "pre-push":
+        words["own"] = PUSH % {"check": check, "run": _program.line(program, OWN[name])}
+    elif name in OWN:
+        words["own"] = f"{check}\n{_program.line(program, OWN[name])} </dev/null || exit"
+    return SCRIPT % words + (PUSH_ON if name == "pre-push" else ONWARD)
+
+
+def _is_there(folder: str, files: t.Mapping[str, tuple[bytes, int]]) -> bool:
+    for name, (content, _mode) in files.items():
+        try:
+            with open(os.path.join(folder, name), "rb") as file:
+                if file.read() != content:
+                    return False
+        except OSError:
+            return False
+    return sorted(os.listdir(folder)) == sorted(files)
+
+
+def _write(folder: str, files: t.Mapping[str, tuple[bytes, int]]) -> None:
+    os.makedirs(folder, exist_ok=True)
+    for name, (content, mode) in files.items():
+        _files.write(os.path.join(folder, name), content, mode=mode)
+    for stray in set(os.listdir(folder)) - set(files):
+        os.unlink(os.path.join(folder, stray))
+
+
+def _configure(repository: Repository, path: str, value: str) -> None:
+    doing = f"setting the hooks of {path}"
+    repository.must("config", "--worktree", "core.hooksPath", value, doing=doing, worktree=path)
+
+
+def _allow_own_configuration(repository: Repository) -> None:
+    """Let each worktree have a configuration of its own (git-worktree(1), CONFIGURATION FILE).
+
+    ``core.worktree``, which a submodule's repository has, would then count for all worktrees: it goes to the main one
+    first, so that a run which is killed in between leaves nothing that does not work.
+    """
+    doing = f"letting the worktrees of {repository.common} have configurations of their own"
+    if repository.git("config", "--type=bool", "--get", "extensions.worktreeConfig").stdout.strip() == "true":
+        return
+    common = os.path.join(repository.common, "config")
+    place = repository.git("config", "--file", common, "--get", "core.worktree").stdout.rstrip("\n")
+    if place:
+        main = os.path.join(repository.common, "config.worktree")
+        repository.must("config", "--file", main, "core.worktree", place, doing=doing)
+        repository.must("config", "--file", common, "--unset-all", "core.worktree", doing=doing)
+    repository.must("config", "--file", common, "extensions.worktreeConfig", "true", doing=doing)

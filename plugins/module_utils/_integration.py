@@ -1,0 +1,625 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Integration: the branches of a finished task, merged, tried, and only then published, in all repositories or none.
+
+Private to this collection: may change without notice.
+
+A task is merged in worktrees of our own, at no branch, so that a conflict or a red gate leaves every branch as it was.
+What is about to be published is noted first; after a kill, the next call finishes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import typing as t
+
+from . import _files, _gates, _git
+from ._door import Params, Result
+from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
+from ._git import MAKING, Repository
+from ._state import state_folder
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "workspace": {"type": "str", "required": True},
+    "task": {"type": "str", "required": True},
+    "worktrees": _gates.WORKTREES,
+    "branch": {"type": "str", "default": "integration"},
+    "target": {"type": "str"},
+    "remote": {"type": "str", "default": "origin"},
+    "push": {"type": "bool", "default": True},
+    "directory": {"type": "path"},
+    "checks": _gates.CHECKS,
+    **_gates.SURROUNDINGS,
+}
+
+NOTHING = "0" * 40
+
+
+@dataclasses.dataclass
+class Place:
+    """A branch here and at the remote; each a commit, or None where there is none."""
+
+    name: str
+    here: str | None
+    there: str | None = None
+
+    @property
+    def ref(self) -> str:
+        return f"refs/heads/{self.name}"
+
+
+@dataclasses.dataclass
+class Member:
+    """A repository in which a task has work.
+
+    :ivar common: its common git directory.
+    :ivar worktree: of the task.
+    :ivar own: the task's branch, with the commit that is checked out.
+    :ivar remote: what to push to; None where nothing is pushed.
+    :ivar waits: why the target is not moved here; None where it is. It is checked out where something is not committed.
+    :ivar tree: the worktree of ours in which it is merged.
+    :ivar candidate: what integration and target are to become.
+    """
+
+    name: str
+    common: str
+    worktree: str
+    own: Place
+    integration: Place
+    target: Place | None
+    remote: str | None
+    waits: str | None = None
+    tree: str = ""
+    candidate: str = ""
+
+    @classmethod
+    def noted(cls, note: dict[str, t.Any]) -> Member:
+        places = {key: Place(**note[key]) for key in ("own", "integration")}
+        return cls(**{**note, **places, "target": Place(**note["target"]) if note["target"] else None})
+
+    @property
+    def repository(self) -> Repository:
+        return Repository(self.worktree, self.common)
+
+    @property
+    def moving(self) -> list[Place]:
+        """The branches that are to become the candidate: one, where integration is the target itself."""
+        target = self.target
+        return [self.integration, *([target] if target and target.name != self.integration.name else [])]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is where it is to be."""
+        waiting = self.target.name if self.target and self.waits else None
+        places = [place.here == self.candidate for place in self.moving if place.name != waiting]
+        if self.remote:
+            places += [place.there == self.candidate for place in self.moving]
+            places.append(self.own.there == self.own.here)
+        return all(places)
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Integrate one task: all of its repositories or none."""
+    folder = params["directory"] or _usual_folder()
+    chosen = _gates.refused_where_unclear(params["checks"], [one["name"] for one in params["worktrees"]], "integration")
+    commons = [_common(one) for one in params["worktrees"]]
+    finished: list[str] = []
+    with _held(folder, commons):
+        if not check:
+            finished = _finish_others(folder, commons)
+        members = _members(params, commons, check=check)
+        if check:
+            for member in members:
+                _foresee(member, params)
+            moving = [member for member in members if not member.is_done]
+        else:
+            for member in members:
+                _merge(member, folder, params["task"])
+            moving = [member for member in members if not member.is_done]
+            if moving:
+                _pass_gate(chosen, moving, params)
+                _publish(folder, params["workspace"], params["task"], moving)
+    notes = [f"{member.name}: {member.waits}" for member in members if member.waits]
+    before, after = _lines(moving, "before"), _lines(moving, "after")
+    actions = [*finished, *(line for member in moving for line in _actions(member, params["task"]))]
+    return {
+        "changed": bool(actions),
+        "actions": actions,
+        "integrated": [
+            {"name": member.name, "branch": member.own.name, "commit": member.candidate or None} for member in moving
+        ],
+        "notes": notes,
+        "summary": _summary(params, moving, notes, check=check),
+        "diff": [{"before_header": "branches", "after_header": "branches", "before": before, "after": after}]
+        if before != after
+        else [],
+    }
+
+
+def _lines(members: t.Sequence[Member], when: str) -> str:
+    lines = []
+    for member in members:
+        for place in member.moving:
+            commit = place.here if when == "before" else member.candidate or f"with {member.own.name}"
+            lines.append(f"{member.name} {place.name} {commit or 'is not there'}\n")
+    return "".join(lines)
+
+
+def _actions(member: Member, task: str) -> list[str]:
+    into = " and ".join(place.name for place in member.moving)
+    lines = [f"merge {member.own.name} of {member.name} into {into} for {task}"]
+    if member.remote:
+        lines.append(f"push {member.own.name} and {into} of {member.name} to {member.remote}")
+    return lines
+
+
+def _summary(params: Params, moving: t.Sequence[Member], notes: t.Sequence[str], *, check: bool) -> str:
+    task = params["task"]
+    state = f"{'would be ' if check else ''}integrated" if moving else f"is in {params['branch']} already"
+    lines = [f"{task}: {state}"]
+    for member in moving:
+        into = " and ".join(place.name for place in member.moving)
+        at = f" at {member.candidate[:12]}" if member.candidate else ""
+        lines.append(f"  {member.name}  {member.own.name} is in {into}{at}")
+    return "\n".join([*lines, *(f"  {note}" for note in notes)]) + "\n"
+
+
+# --- looking ----------------------------------------------------------------------------------------------------
+
+
+def _common(given: t.Mapping[str, str]) -> str:
+    """The repository of a worktree."""
+    admin = _git.admin_folder(given["path"])
+    if admin is None or not os.path.isdir(admin):
+        raise UserError(
+            f"repository {given['name']}: {given['path']} is no linked worktree any more, so nobody can say what is "
+            "finished in it",
+            hint="run provision again: it makes what is missing",
+        )
+    return os.path.dirname(os.path.dirname(os.path.realpath(admin)))
+
+
+def _members(params: Params, commons: t.Sequence[str], *, check: bool) -> list[Member]:
+    members, errors = [], []
+    for given, common in zip(params["worktrees"], commons, strict=True):
+        try:
+            members.append(_member(given, common, params, check=check))
+        except WorktreesError as error:
+            errors.append(error)
+    if errors:
+        kind = UserError if all(isinstance(error, UserError) for error in errors) else EnvironmentFailure
+        text = "\n  ".join(error.message for error in errors)
+        raise kind(
+            errors[0].message if len(errors) == 1 else f"task {params['task']} cannot be integrated:\n  {text}",
+            hint=errors[0].hint,
+        )
+    return members
+
+
+def _member(given: Params, common: str, params: Params, *, check: bool) -> Member:
+    name, path, repository = given["name"], given["path"], Repository(given["path"], common)
+    with repository.locked():
+        listed = repository.worktrees()
+    own = next((one for one in listed if os.path.realpath(one.path) == os.path.realpath(path)), None)
+    moving = [params["branch"], *([params["target"]] if params["target"] else [])]
+    what = f"repository {name}: the worktree {path} of task {params['task']}"
+    if own is None or own.head is None or own.lock == MAKING:
+        raise UserError(f"{what} is not finished", hint="run provision again: it makes what is missing")
+    if own.branch is None:
+        raise UserError(f"{what} is at no branch (detached HEAD)", hint=f"make one: git -C {path} switch -c NAME")
+    if own.branch in moving:
+        raise UserError(f"{what} is on {own.branch} itself", hint=f"make one of its own: git -C {path} switch -c NAME")
+    if dirt := _gates.dirt(path):
+        raise UserError(f"{what} has work that is {dirt}", hint="commit it, or put it aside: git stash")
+    if params["branch"] != params["target"]:
+        _refuse_checked_out(name, params["branch"], listed)
+    there: dict[str, str] = {}
+    remote = params["remote"] if params["push"] and repository.git("remote", "get-url", params["remote"]).ok else None
+    if remote:
+        there = _fetch(repository, remote, [*moving, own.branch], name, check=check)
+    places = [Place(one, repository.commit(f"refs/heads/{one}"), there.get(one)) for one in moving]
+    member = Member(
+        name,
+        common,
+        path,
+        Place(own.branch, own.head, there.get(own.branch)),
+        places[0],
+        places[1] if len(places) > 1 else None,
+        remote,
+        _waits(params["target"], listed),
+    )
+    member.candidate = _base(member)
+    return member
+
+
+def _waits(target: str | None, listed: t.Sequence[_git.Listed]) -> str | None:
+    for one in listed:
+        if target and one.branch == target and not one.gone and (dirt := _gates.dirt(one.path)):
+            return f"{target} stays behind at {one.path}, which has work that is {dirt}"
+    return None
+
+
+def _refuse_checked_out(name: str, branch: str, listed: t.Sequence[_git.Listed]) -> None:
+    for one in listed:
+        if one.branch == branch:
+            raise UserError(
+                f"repository {name}: branch {branch} is checked out at {one.path}, which keeps it where it is",
+                hint=f"git -C {one.path} switch --detach",
+            )
+
+
+def _fetch(repository: Repository, remote: str, branches: t.Sequence[str], name: str, *, check: bool) -> dict[str, str]:
+    """The commits of these branches at the remote, which are here then; in check mode of what was fetched before."""
+    refs = [f"refs/heads/{branch}" for branch in branches]
+    doing = f"repository {name}: asking {remote}"
+    listed = repository.must("ls-remote", "--heads", remote, *refs, doing=doing, keep=())
+    pairs = (line.split("\t") for line in listed.splitlines())
+    found = {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs}
+    found = {branch: commit for branch, commit in found.items() if branch in branches}
+    if check:
+        return {branch: commit for branch, commit in found.items() if repository.commit(commit)}
+    if found:
+        quietly = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance")
+        specs = [f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}" for branch in found]
+        repository.must("fetch", *quietly, remote, *specs, doing=doing, keep=())
+    return found
+
+
+def _newest(member: Member, place: Place) -> str | None:
+    """Where a branch is, here and at the remote together."""
+    if place.here is None or place.there is None:
+        return place.here or place.there
+    for old, new in ((place.here, place.there), (place.there, place.here)):
+        if _contains(member.repository, new, old):
+            return new
+    raise UserError(
+        f"repository {member.name}: {place.name} here and at {member.remote} have gone different ways",
+        hint=f"look at both, then let one contain the other: git -C {member.worktree} log --graph "
+        f"{place.name} {member.remote}/{place.name}",
+    )
+
+
+def _contains(repository: Repository, commit: str, older: str) -> bool:
+    done = repository.git("merge-base", "--is-ancestor", older, commit)
+    if done.code not in (0, 1):
+        raise done.failure(f"comparing commits in {repository.common}")
+    return done.ok
+
+
+def _base(member: Member) -> str:
+    """What the task is merged on: integration, unless the target is further."""
+    integration = _newest(member, member.integration)
+    target = _newest(member, member.target) if member.target else None
+    if member.target and target is None:
+        raise UserError(
+            f"repository {member.name} has no branch {member.target.name}",
+            hint="name the branch that integration leads to: integration_target",
+        )
+    base = integration or target
+    if base is None:
+        raise UserError(
+            f"repository {member.name} has no branch {member.integration.name}, and no target to make it from",
+            hint=f"make it: git -C {member.worktree} branch {member.integration.name} COMMIT",
+        )
+    return target if target and _contains(member.repository, target, base) else base
+
+
+# --- merging ----------------------------------------------------------------------------------------------------
+
+
+def _merge(member: Member, folder: str, task: str) -> None:
+    """Merge the task in a worktree of our own, at no branch."""
+    member.tree = tree = _tree(member, folder)
+    into = member.integration.name
+    if member.target and (target := _newest(member, member.target)):
+        _merge_one(member, tree, target, f"Merge branch '{member.target.name}' into {into}", member.target.name)
+    tip = str(member.own.here)
+    message = f"Merge branch '{member.own.name}' into {into}\n\nTask: {task}"
+    _merge_one(member, tree, tip, message, f"task {task} ({member.own.name})")
+
+
+def _merge_one(member: Member, tree: str, commit: str, message: str, what: str) -> None:
+    repository = member.repository
+    if _contains(repository, member.candidate, commit):
+        return
+    done = repository.git("merge", "--quiet", "--no-ff", "--no-rerere-autoupdate", "-m", message, commit, worktree=tree)
+    if not done.ok:
+        files = repository.git("diff", "--name-only", "--diff-filter=U", "-z", worktree=tree).stdout.split("\0")
+        repository.git("merge", "--abort", worktree=tree)
+        raise _conflict(member, what, [file for file in files if file]) or done.failure(
+            f"repository {member.name}: merging {what}"
+        )
+    member.candidate = repository.must("rev-parse", "HEAD", doing="reading what was merged", worktree=tree).strip()
+
+
+def _conflict(member: Member, what: str, files: t.Sequence[str]) -> UserError | None:
+    if not files:
+        return None
+    into = member.integration.name
+    where = into if member.integration.here or not member.target else member.target.name
+    return UserError(
+        f"repository {member.name}: {what} conflicts with {into} in {', '.join(files)}; every branch is as it was",
+        hint=f"solve it in the task's worktree, then integrate again: git -C {member.worktree} merge {where}",
+        files={member.name: list(files)},
+    )
+
+
+def _foresee(member: Member, params: Params) -> None:
+    """The refusal of a conflict, in check mode; what git writes for it goes elsewhere."""
+    into = member.integration.name
+    wanted = [(str(member.own.here), f"task {params['task']} ({member.own.name})")]
+    if member.target and (target := _newest(member, member.target)):
+        wanted.append((target, member.target.name))
+    with tempfile.TemporaryDirectory(prefix="parallel-worktrees-") as objects:
+        env = {
+            "GIT_OBJECT_DIRECTORY": objects,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": json.dumps(os.path.join(member.common, "objects")),
+        }
+        for commit, what in wanted:
+            if _contains(member.repository, member.candidate, commit):
+                continue
+            options = ("--write-tree", "--name-only", "--no-messages", "-z")
+            done = member.repository.git("merge-tree", *options, member.candidate, commit, env=env)
+            if done.code == 1:
+                raise _conflict(member, what, done.stdout.split("\0")[1:-1]) or done.failure(f"merging into {into}")
+            if not done.ok:
+                raise done.failure(f"foreseeing the merge into {into}", hint="a dry run of it needs git 2.38 or later")
+    if not all(_contains(member.repository, member.candidate, commit) for commit, _what in wanted):
+        member.candidate = ""
+
+
+def _tree(member: Member, folder: str) -> str:
+    """A clean worktree of our own, at the commit to merge on; what git ignores stays from the last time."""
+    repository, base = member.repository, member.candidate
+    path = _tree_of(member.common, folder)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    doing = f"repository {member.name}: making a worktree for integration at {path}"
+    with repository.locked():
+        repository.sweep_unfinished(path)
+        real = os.path.realpath(path)
+        standing = next((one for one in repository.worktrees() if os.path.realpath(one.path) == real), None)
+        if standing is None or standing.gone or standing.lock == MAKING:
+            _forget_tree(repository, path)
+            options = ("--quiet", "--no-checkout", "--detach", "--lock", "--reason", MAKING)
+            repository.must("worktree", "add", *options, "--", path, base, doing=doing)
+            os.unlink(os.path.join(repository.admin_in(path), "locked"))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(repository.admin_in(path), "index.lock"))  # of a killed run
+    repository.must("checkout", "--quiet", "--force", "--detach", base, "--", doing=doing, worktree=path)
+    repository.must("clean", "-ffdq", doing=doing, worktree=path)
+    return path
+
+
+def _usual_folder() -> str:
+    return os.path.join(state_folder(), "integration")
+
+
+def _tree_of(common: str, folder: str) -> str:
+    name = os.path.basename(os.path.dirname(common) if common.endswith("/.git") else common)
+    return os.path.join(folder, f"{name}-{_short(common)}")
+
+
+def _forget_tree(repository: Repository, path: str) -> None:
+    if admin := repository.admin_of(path):
+        aside = repository.throw_away(admin)
+        shutil.rmtree(aside)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(aside))
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.join(repository.common, "worktrees"))
+
+
+def left_behind(repository: Repository) -> str | None:
+    """The worktree that integration has used in a repository, where it is usually, and is not using now."""
+    path = _tree_of(repository.common, _usual_folder())
+    notes = _notes(_usual_folder()).values()
+    is_needed = any(member["common"] == repository.common for note in notes for member in note["members"])
+    return path if os.path.isdir(path) and not is_needed else None
+
+
+def remove_tree(repository: Repository) -> None:
+    """Take that worktree back, as soon as nobody integrates there: all in it is on a branch, or was refused."""
+    with _files.locked(os.path.join(repository.common, "refs")), repository.locked():
+        if path := left_behind(repository):
+            _forget_tree(repository, path)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def _pass_gate(chosen: t.Sequence[Params], members: t.Sequence[Member], params: Params) -> None:
+    worktrees = [{"name": member.name, "path": member.tree} for member in members]
+    outcomes, _dropped = _gates.run(chosen, worktrees, "integration", _gates.Surroundings.of(params))
+    if failed := _gates.failures(outcomes):
+        title = f"task {params['task']} was not integrated, every branch is as it was; the gate of {params['branch']}"
+        raise _gates.red(title, failed, checks=[dataclasses.asdict(outcome) for outcome in outcomes])
+
+
+# --- publishing -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _held(folder: str, commons: t.Sequence[str]) -> t.Iterator[None]:
+    """Be the only one who integrates in these repositories, and in those of what has to be finished first.
+
+    That is the lock of another folder than the one for making worktrees: this takes as long as a gate does.
+    """
+    while True:
+        wanted = _involved(folder, commons)
+        with contextlib.ExitStack() as held:
+            for common in sorted(wanted):
+                held.enter_context(_files.locked(os.path.join(common, "refs")))
+            if _involved(folder, commons) <= wanted:
+                yield
+                return
+
+
+def _note_of(folder: str, workspace: str, task: str) -> str:
+    return os.path.join(folder, f"{_short(workspace + '/' + task)}.json")
+
+
+def _notes(folder: str) -> dict[str, dict[str, t.Any]]:
+    """What is being published, or was when a run was killed, by the files that say so."""
+    found = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        if name.endswith(".json"):
+            with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, name), encoding="utf-8") as file:
+                found[os.path.join(folder, name)] = json.load(file)
+    return found
+
+
+def _involved(folder: str, commons: t.Iterable[str]) -> set[str]:
+    """The repositories of a call, and those of what has to be finished first."""
+    involved = set(commons)
+    notes = [{member["common"] for member in note["members"]} for note in _notes(folder).values()]
+    for _round in notes:
+        for others in notes:
+            if others & involved:
+                involved |= {common for common in others if os.path.isdir(common)}
+    return involved
+
+
+def _finish_others(folder: str, commons: t.Sequence[str]) -> list[str]:
+    """Publish what a killed run had noted; returns what was done."""
+    told = []
+    involved = _involved(folder, commons)
+    for path, note in _notes(folder).items():
+        members = [Member.noted(one) for one in note["members"] if os.path.isdir(one["common"])]
+        if any(member.common in involved for member in members):
+            _carry_out(path, note["task"], members)
+            told.append(f"finish the integration of {note['task']}, which was killed")
+    return told
+
+
+def _publish(folder: str, workspace: str, task: str, members: t.Sequence[Member]) -> None:
+    """Move the branches of all repositories, or none."""
+    path = _note_of(folder, workspace, task)
+    note = {"task": task, "members": [dataclasses.asdict(member) for member in members]}
+    _files.write(path, json.dumps(note, indent=1).encode("utf-8", "surrogateescape"), mode=0o600)
+    _carry_out(path, task, members)
+
+
+def _carry_out(path: str, task: str, members: t.Sequence[Member]) -> None:
+    done: list[Member] = []
+    try:
+        for act in (_push, _move):
+            for member in members:
+                done.append(member)
+                act(member)
+    except WorktreesError as error:
+        left = [told for member in {id(one): one for one in done}.values() for told in _take_back(member)]
+        os.unlink(path)
+        if left:
+            raise PartialFailure(
+                f"task {task} was integrated in part only: {error.message}\n  " + "\n  ".join(left),
+                hint="see to these branches by hand, then integrate again",
+                changed=True,
+            ) from error
+        text = f"task {task} was not integrated, every branch is as it was; {error.message}"
+        raise type(error)(text, hint=error.hint, **error.details) from error
+    for member in members:
+        _follow(member)
+    os.unlink(path)
+
+
+def _push(member: Member) -> None:
+    """Push the task's branch and those that move, together; each only from where it was seen last."""
+    if not member.remote or _is_pushed(member):
+        return
+    leases = [f"--force-with-lease={place.ref}:{place.there or ''}" for place in member.moving]
+    specs = [f"{member.candidate}:{place.ref}" for place in member.moving]
+    own = [f"{member.own.here}:{member.own.ref}"] if member.own.there != member.own.here else []
+    done = member.repository.git(
+        *("push", "--quiet", "--atomic", "--no-recurse-submodules", *leases, member.remote, *own, *specs),
+        worktree=member.tree if os.path.isdir(member.tree) else None,
+        hooks=True,  # such as that of git-lfs; ours, which would refuse it, are of the worktrees of tasks alone
+        keep=(),
+    )
+    if not done.ok and not _is_pushed(member):
+        names = ", ".join([member.own.name, *(place.name for place in member.moving)])
+        raise done.failure(
+            f"repository {member.name}: pushing {names} to {member.remote}",
+            hint="integrate again; where the forge lets nobody push to the target, set integration_target: null",
+        )
+
+
+def _is_pushed(member: Member) -> bool:
+    refs = [place.ref for place in member.moving]
+    listed = member.repository.git("ls-remote", "--heads", str(member.remote), *refs, keep=())
+    pairs = (line.split("\t") for line in listed.stdout.splitlines())
+    found = {ref: commit for commit, ref in pairs}
+    return listed.ok and all(found.get(ref) == member.candidate for ref in refs)
+
+
+def _move(member: Member) -> None:
+    """Move the branches here; one that is checked out somewhere follows later."""
+    with member.repository.locked():
+        away = {one.branch for one in member.repository.worktrees()}
+        _update(member, {place.ref: member.candidate for place in member.moving if place.name not in away})
+
+
+def _update(member: Member, wanted: t.Mapping[str, str]) -> None:
+    """Let branches be at these commits, all or none, each from where it was seen last."""
+    before = {place.ref: place.here or NOTHING for place in member.moving}
+    lines = []
+    for ref, commit in wanted.items():
+        now = member.repository.commit(ref) or NOTHING
+        if now != commit:
+            lines.append(f"update {ref} {commit} {before[ref] if commit == member.candidate else member.candidate}\n")
+    done = member.repository.git("update-ref", "--stdin", stdin="".join(lines).encode())
+    if not done.ok:
+        raise done.failure(
+            f"repository {member.name}: moving {', '.join(place.name for place in member.moving)}",
+            hint="somebody else has moved it; integrate again",
+        )
+
+
+def _take_back(member: Member) -> list[str]:
+    """Let branches be where they were; returns what could not be."""
+    left = []
+    if member.remote:
+        listed = member.repository.git("ls-remote", "--heads", member.remote, keep=())
+        at_candidate = {line.split("\t")[1] for line in listed.stdout.splitlines() if line.startswith(member.candidate)}
+        back = [place for place in member.moving if place.ref in at_candidate and place.there != member.candidate]
+        if back or not listed.ok:
+            leases = [f"--force-with-lease={place.ref}:{member.candidate}" for place in back]
+            specs = [f"+{place.there or ''}:{place.ref}" for place in back]
+            pushed = member.repository.git("push", "--quiet", "--atomic", *leases, member.remote, *specs, keep=())
+            if not pushed.ok:
+                names = " and ".join(place.name for place in back) or "what was pushed"
+                left.append(
+                    f"{member.name}: {names} of {member.remote} could not be put back ({pushed.stderr.strip()})"
+                )
+    try:
+        with member.repository.locked():
+            moved = [place for place in member.moving if member.repository.commit(place.ref) == member.candidate]
+            moved = [place for place in moved if place.here != member.candidate]
+            _update(member, {place.ref: place.here or NOTHING for place in moved})
+    except WorktreesError as error:
+        left.append(error.message)
+    return left
+
+
+def _follow(member: Member) -> None:
+    """Bring a tree that has the target checked out to it, where all is committed there; else say how."""
+    repository = member.repository
+    with repository.locked():
+        for one in repository.worktrees():
+            if member.target is None or one.branch != member.target.name or one.head == member.candidate or one.gone:
+                continue
+            by_hand = f"git -C {one.path} merge --ff-only {member.candidate[:12]}"
+            if not member.waits:
+                done = _git.git(one.path, "merge", "--quiet", "--ff-only", member.candidate)
+                if done.ok:
+                    continue
+                member.waits = f"{one.branch} stays behind at {one.path} ({done.stderr.strip()})"
+            member.waits += f"; then: {by_hand}"

@@ -1,0 +1,222 @@
+#!/usr/bin/python
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ci_workflow
+short_description: Write the CI workflow of the integration branch
+version_added: 1.0.0
+author:
+  - parallel.worktrees contributors (@parallel-worktrees)
+description:
+  - Writes a workflow of GitHub Actions into worktrees, with the set-up commands of the workspace, the checks of the
+    stage V(integration), and a PostgreSQL service. It is committed like any other file.
+  - Tells the commands with which the forge protects O(target), of GitHub or GitLab by the address of the remote. It
+    runs none of them.
+extends_documentation_fragment:
+  - parallel.worktrees.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  worktrees:
+    description:
+      - The worktrees to write into.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - What to call the repository.
+        type: str
+        required: true
+      path:
+        description:
+          - The folder of the worktree.
+        type: path
+        required: true
+      setup:
+        description:
+          - The commands to run before the checks, each with C(command) and, where that is not the top, C(folder).
+        type: list
+        elements: dict
+        default: []
+  file:
+    description:
+      - Where the workflow goes. A file there that this module did not write is refused.
+    type: str
+    default: .github/workflows/integration.yml
+  branch:
+    description:
+      - The integration branch, whose pushes it runs for.
+    type: str
+    default: integration
+  target:
+    description:
+      - The branch whose pull requests it runs for, and which is to be protected.
+    type: str
+    default: main
+  remote:
+    description:
+      - The remote whose address tells the forge.
+    type: str
+    default: origin
+  image:
+    description:
+      - The image of the PostgreSQL service.
+    type: str
+    default: postgres:17
+  runner:
+    description:
+      - What it runs on.
+    type: str
+    default: ubuntu-latest
+  variables:
+    description:
+      - Environment variables of its commands. C(DATABASE_URL) is that of the service where it is not given.
+    type: dict
+    default: {}
+  reviews:
+    description:
+      - How many reviews a pull request to O(target) is to need.
+    type: int
+    default: 1
+  linear_history:
+    description:
+      - Whether O(target) is to have no merge commits. M(parallel.worktrees.worktree_integration) makes them.
+    type: bool
+    default: false
+  checks:
+    description:
+      - The checks, in the order in which they are made. Each has one of O(checks[].command), O(checks[].databases)
+        and
+        O(checks[].git).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - What to call it; no two have one name.
+        type: str
+        required: true
+      command:
+        description:
+          - A line for C(/bin/sh), which passes where it ends with 0. After one that failed, the later ones of that
+            worktree are skipped.
+        type: str
+      folder:
+        description:
+          - Where the command runs, from the folder of the worktree.
+        type: str
+        default: .
+      databases:
+        description:
+          - A pattern of SQL's C(LIKE), such as V(test_db_%). It fails where the task's database server has databases
+            that match it. Those of tasks never count.
+        type: str
+      git:
+        description:
+          - With V(clean), it fails where something is not committed. With V(attached), where no branch is checked
+            out.
+        type: str
+        choices:
+          - clean
+          - attached
+      repos:
+        description:
+          - The repositories that it is meant for. It defaults to all.
+        type: list
+        elements: str
+      stages:
+        description:
+          - When it is made; before a commit, on demand, before the integration of a task, before its teardown.
+        type: list
+        elements: str
+        choices:
+          - commit
+          - gate
+          - integration
+          - teardown
+        default:
+          - gate
+          - integration
+      warns:
+        description:
+          - The stages in which it only warns.
+        type: list
+        elements: str
+        choices:
+          - commit
+          - gate
+          - integration
+          - teardown
+        default: []
+"""
+
+EXAMPLES = r"""
+- name: Write the workflow into a task's worktree
+  parallel.worktrees.ci_workflow:
+    worktrees:
+      - name: backend
+        path: /srv/shop/backend/.worktrees/fix-login
+        setup:
+          - command: npm ci
+    checks:
+      - name: tests
+        command: npm test
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - write /srv/shop/backend/.worktrees/fix-login/.github/workflows/integration.yml
+report:
+  description: The commands with which the forge protects the target, a paragraph a repository.
+  returned: success
+  type: str
+  sample: |
+    # backend: let the forge protect main
+    gh api --method PUT repos/shop/backend/branches/main/protection --input - <<'JSON'
+failure:
+  description:
+    - V(user) for a file that is somebody else's, or a place outside of the worktree.
+    - V(environment) if a worktree is not there, or cannot be written.
+  returned: failure
+  type: str
+  sample: user
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: "look at it, then move it away"
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._ci import ARGUMENT_SPEC, operation
+from ..module_utils._door import answer
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    result = answer(operation, module.params, check=module.check_mode, diff=module._diff)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+#!/usr/bin/python
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: worktree_gate
+short_description: Let worktrees pass a gate
+version_added: 1.0.0
+author:
+  - parallel.worktrees contributors (@parallel-worktrees)
+description:
+  - Makes the named checks of one stage in worktrees, and fails where one of them does, with the result of each.
+  - A check is a command, a look for leaked databases, or for what git says of the worktree.
+extends_documentation_fragment:
+  - parallel.worktrees.attributes
+attributes:
+  check_mode:
+    support: partial
+    details: The checks are not made, so what they would find cannot be foreseen.
+  diff_mode:
+    support: none
+    details: What a command changes cannot be told.
+  idempotent:
+    support: partial
+    details: What the commands do is not known. Databases that were dropped are not there a second time.
+options:
+  worktrees:
+    description:
+      - The worktrees.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - What to call the repository.
+        type: str
+        required: true
+      path:
+        description:
+          - The folder of the worktree.
+        type: path
+        required: true
+  checks:
+    description:
+      - The checks, in the order in which they are made. Each has one of O(checks[].command), O(checks[].databases)
+        and
+        O(checks[].git).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - What to call it; no two have one name.
+        type: str
+        required: true
+      command:
+        description:
+          - A line for C(/bin/sh), which passes where it ends with 0. After one that failed, the later ones of that
+            worktree are skipped.
+        type: str
+      folder:
+        description:
+          - Where the command runs, from the folder of the worktree.
+        type: str
+        default: .
+      databases:
+        description:
+          - A pattern of SQL's C(LIKE), such as V(test_db_%). It fails where the task's database server has databases
+            that match it. Those of tasks never count.
+        type: str
+      git:
+        description:
+          - With V(clean), it fails where something is not committed. With V(attached), where no branch is checked
+            out.
+        type: str
+        choices:
+          - clean
+          - attached
+      repos:
+        description:
+          - The repositories that it is meant for. It defaults to all.
+        type: list
+        elements: str
+      stages:
+        description:
+          - When it is made; before a commit, on demand, before the integration of a task, before its teardown.
+        type: list
+        elements: str
+        choices:
+          - commit
+          - gate
+          - integration
+          - teardown
+        default:
+          - gate
+          - integration
+      warns:
+        description:
+          - The stages in which it only warns.
+        type: list
+        elements: str
+        choices:
+          - commit
+          - gate
+          - integration
+          - teardown
+        default: []
+  stage:
+    description:
+      - Which of the checks to make.
+    type: str
+    choices:
+      - commit
+      - gate
+      - integration
+      - teardown
+    default: gate
+  variables:
+    description:
+      - Environment variables of the commands, beside the inherited ones. Where a value has the placeholder of the
+        password, as has RV(parallel.worktrees.task_database#module:database.url), the command gets the password.
+    type: dict
+    default: {}
+  password_file:
+    description:
+      - The file that has the password. Without it, placeholders stay as they are.
+    type: path
+  database:
+    description:
+      - The facts of the task's database, as RV(parallel.worktrees.task_database#module:database) has them, for the
+        checks that look for leaked databases. Names in a list C(spared) never count as leaked.
+    type: dict
+    default: {}
+  drop_leaked:
+    description:
+      - Drop the leaked databases that are found.
+    type: bool
+    default: false
+  title:
+    description:
+      - What messages begin with, such as the name of the task.
+    type: str
+seealso:
+  - module: parallel.worktrees.worktree_hooks
+notes:
+  - Commands run without the variables that git sets for its hooks, so that tests which make repositories do not
+    commit to this one.
+"""
+
+EXAMPLES = r"""
+- name: See whether a task is fit to be merged
+  parallel.worktrees.worktree_gate:
+    worktrees:
+      - name: backend
+        path: /srv/shop/backend/.worktrees/fix-login
+    checks:
+      - name: build
+        command: make
+      - name: leaked databases
+        databases: test_db_%
+        warns: [commit]
+      - name: clean tree
+        git: clean
+    variables:
+      DATABASE_URL: "{{ task_facts.database.url }}"
+    password_file: "{{ task_facts.database.password_file }}"
+    database: "{{ task_facts.database }}"
+    title: fix-login
+"""
+
+RETURN = r"""
+actions:
+  description: The databases that were dropped. In check mode, the checks that would be made.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - drop the leaked database test_db_1
+checks:
+  description: How each check ended. Empty in check mode.
+  returned: success, and failure of a check
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+      sample: tests
+    repo:
+      description: The repository; V(none) for databases, which belong to the task as a whole.
+      type: str
+      sample: backend
+    verdict:
+      description: V(passed), V(warned), V(failed) or V(skipped).
+      type: str
+      sample: failed
+    seconds:
+      description: How long it took.
+      type: float
+      sample: 2.31
+    text:
+      description: What it found; of a command its last 20 lines. Empty where it passed.
+      type: str
+      sample: "'make test' ended with 2:\n1 test failed"
+    log:
+      description: The file with all that the command printed; V(none) without a command.
+      type: str
+      sample: /srv/shop/backend/.git/worktrees/fix-login/parallel-worktrees-logs/gate-tests.log
+summary:
+  description: What to tell a person.
+  returned: success, but not in check mode
+  type: str
+  sample: |
+    fix-login: green
+      backend: build passed
+failure:
+  description:
+    - V(user) if a check failed, or cannot be meant as it is.
+    - V(environment) if a worktree or O(password_file) is not there, or cannot be used.
+  returned: failure
+  type: str
+  sample: user
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: mend it, and run this again
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._door import answer
+from ..module_utils._gates import ARGUMENT_SPEC, operation
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    result = answer(operation, module.params, check=module.check_mode, diff=module._diff)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+#!/usr/bin/python
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: worktree_integration
+short_description: Merge a finished task, and move main forward
+version_added: 1.0.0
+author:
+  - parallel.worktrees contributors (@parallel-worktrees)
+description:
+  - Merges what is checked out in the worktrees of a task into the integration branch of each repository, as C(git
+    merge --no-ff) does, in a worktree of its own.
+  - Makes the checks of the stage V(integration) there. Where they are green, it pushes the branches, and moves the
+    integration branch and O(target) forward.
+  - A conflict or a red gate leaves every branch as it was. Over several repositories it is all or none.
+  - One call at a time is at work in a repository; others wait for it. What a killed call was about to publish is
+    finished by the next one.
+extends_documentation_fragment:
+  - parallel.worktrees.attributes
+attributes:
+  check_mode:
+    support: partial
+    details: Conflicts are foreseen, with what was fetched last and git 2.38 or later. The checks are not made.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  workspace:
+    description:
+      - The workspace of the task.
+    type: str
+    required: true
+  task:
+    description:
+      - The task, as the merge commits name it.
+    type: str
+    required: true
+  worktrees:
+    description:
+      - Its worktrees. All in them has to be committed, on a branch.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - What to call the repository.
+        type: str
+        required: true
+      path:
+        description:
+          - The folder of the worktree.
+        type: path
+        required: true
+  branch:
+    description:
+      - The integration branch. It is made from O(target) where it is missing, and may be checked out nowhere.
+      - It may be O(target) itself, where finished tasks go to it at once.
+    type: str
+    default: integration
+  target:
+    description:
+      - The branch that moves forward to the integration branch. Without it, none does.
+      - Commits that are on it alone are merged into the integration branch first.
+      - A tree that has it checked out follows where all in it is committed; else it stays, and RV(notes) tells how to
+        bring it there.
+    type: str
+  remote:
+    description:
+      - The remote to push to, in repositories that have it.
+    type: str
+    default: origin
+  push:
+    description:
+      - Whether to push; the branch of the task, the integration branch and O(target), all of a repository or none.
+    type: bool
+    default: true
+  directory:
+    description:
+      - Where the worktrees for it are. What git ignores in them stays from one time to the next. It defaults to
+        C(integration) in the state folder of the user.
+    type: path
+  checks:
+    description:
+      - The checks, in the order in which they are made. Each has one of O(checks[].command), O(checks[].databases)
+        and
+        O(checks[].git).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - What to call it; no two have one name.
+        type: str
+        required: true
+      command:
+        description:
+          - A line for C(/bin/sh), which passes where it ends with 0. After one that failed, the later ones of that
+            worktree are skipped.
+        type: str
+      folder:
+        description:
+          - Where the command runs, from the folder of the worktree.
+        type: str
+        default: .
+      databases:
+        description:
+          - A pattern of SQL's C(LIKE), such as V(test_db_%). It fails where the task's database server has databases
+            that match it. Those of tasks never count.
+        type: str
+      git:
+        description:
+          - With V(clean), it fails where something is not committed. With V(attached), where no branch is checked
+            out.
+        type: str
+        choices:
+          - clean
+          - attached
+      repos:
+        description:
+          - The repositories that it is meant for. It defaults to all.
+        type: list
+        elements: str
+      stages:
+        description:
+          - When it is made; before a commit, on demand, before the integration of a task, before its teardown.
+        type: list
+        elements: str
+        choices:
+          - commit
+          - gate
+          - integration
+          - teardown
+        default:
+          - gate
+          - integration
+      warns:
+        description:
+          - The stages in which it only warns.
+        type: list
+        elements: str
+        choices:
+          - commit
+          - gate
+          - integration
+          - teardown
+        default: []
+  variables:
+    description:
+      - Environment variables of the commands, beside the inherited ones. Where a value has the placeholder of the
+        password, as has RV(parallel.worktrees.task_database#module:database.url), the command gets the password.
+    type: dict
+    default: {}
+  password_file:
+    description:
+      - The file that has the password. Without it, placeholders stay as they are.
+    type: path
+  database:
+    description:
+      - The facts of the task's database, as RV(parallel.worktrees.task_database#module:database) has them, for the
+        checks that look for leaked databases. Names in a list C(spared) never count as leaked.
+    type: dict
+    default: {}
+seealso:
+  - module: parallel.worktrees.worktree_gate
+notes:
+  - Submodules stay at the commits that the branch of the task names; their own branches are not merged.
+"""
+
+EXAMPLES = r"""
+- name: Merge a finished task
+  parallel.worktrees.worktree_integration:
+    workspace: shop
+    task: fix-login
+    worktrees:
+      - name: backend
+        path: /srv/shop/backend/.worktrees/fix-login
+    target: main
+    checks:
+      - name: tests
+        command: make test
+        stages: [integration]
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - merge fix-login of backend into integration and main for fix-login
+    - push fix-login and integration and main of backend to origin
+integrated:
+  description: The repositories in which a branch was moved. Empty for a task that is in all of them already.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The repository.
+      type: str
+      sample: backend
+    branch:
+      description: The branch of the task.
+      type: str
+      sample: fix-login
+    commit:
+      description: The commit that the branches are at; V(none) in check mode.
+      type: str
+      sample: 2fb6bd4a6f0d4e1b3a3c0a1b6cf6b0c1d5d3f0aa
+notes:
+  description: Trees that were not brought to the new state of O(target), with why and how to.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+summary:
+  description: All of it for people.
+  returned: success
+  type: str
+  sample: |
+    fix-login: integrated
+      backend  fix-login is in integration and main at 2fb6bd4a6f0d
+checks:
+  description: How each check ended, as RV(parallel.worktrees.worktree_gate#module:checks).
+  returned: failure of a check
+  type: list
+  elements: dict
+  sample: []
+files:
+  description: The files in conflict, by repository.
+  returned: failure by a conflict
+  type: dict
+  sample: {backend: [README.md]}
+failure:
+  description:
+    - V(user) for a conflict, a red gate, work that is not committed, a detached HEAD, or branches that went different
+      ways.
+    - V(environment) if a push is refused, or git does not do its part.
+    - V(partial) if, after that, what was pushed of another repository could not be put back.
+  returned: failure
+  type: str
+  sample: user
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: "solve it in the worktree of the task, then integrate again"
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._door import answer
+from ..module_utils._integration import ARGUMENT_SPEC, operation
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    result = answer(operation, module.params, check=module.check_mode, diff=module._diff)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,444 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Integration of tasks on real repositories with real remotes, killed as well."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from integration.repos import commit, git, refused, succeeded, worktrees
+from integration.test_hooks import hooks, own_hook
+
+from ansible_collections.parallel.worktrees.plugins.module_utils import _integration, _prune
+from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer, filled
+
+GREEN = {"name": "tests", "command": "test ! -e broken", "stages": ["integration"]}
+SCRIPT = """
+import json, sys
+from ansible_collections.parallel.worktrees.plugins.module_utils import _door, _integration
+print(json.dumps(_door.answer(_integration.operation, json.loads(sys.argv[1]), check=False, diff=True)))
+"""
+
+
+def params(sample, task, *names, **more):
+    given = {
+        "workspace": "shop",
+        "task": task,
+        "worktrees": [{"name": name, "path": str(sample.tree(name, task))} for name in names],
+        "target": "main",
+        "directory": str(sample.root / "integration"),
+        "checks": [dict(GREEN)],
+        **more,
+    }
+    checked = ArgumentSpecValidator(_integration.ARGUMENT_SPEC).validate(given)
+    assert not checked.error_messages, checked.error_messages
+    return checked.validated_parameters
+
+
+def integrate(sample, task, *names, check=False, **more):
+    given = params(sample, task, *(names or ("docs",)), **more)
+    return answer(_integration.operation, given, check=check, diff=True)
+
+
+def finished(sample, task, *names, file=None, text=None):
+    """A task with a commit in each repository."""
+    sample.make(*(names or ("docs",)), task=task)
+    for name in names or ("docs",):
+        commit(sample.tree(name, task), file or task, text or f"{task}\n")
+
+
+def tips(sample, *names):
+    """Every branch that integration has to do with, here and at the remote."""
+    found = {}
+    for name in names or ("docs",):
+        for where in (sample / name, sample.remotes / f"{name}.git"):
+            for line in git(
+                where, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads"
+            ).splitlines():
+                branch, _space, tip = line.partition(" ")
+                found[f"{where.name} {branch}"] = tip
+    return found
+
+
+def notes(sample):
+    return list((sample.root / "integration").glob("*.json"))
+
+
+def away(sample, name="docs"):
+    """Leave main to nobody."""
+    git(sample / name, "switch", "--quiet", "--detach")
+
+
+def test_a_task_goes_to_integration_and_on_to_main(sample):
+    finished(sample, "fix")
+    tip = git(sample.tree("docs"), "rev-parse", "HEAD")
+    before = git(sample.docs, "rev-parse", "main")
+    result = succeeded(integrate(sample, "fix"))
+    merged = git(sample.docs, "rev-parse", "integration")
+    assert git(sample.docs, "show", "--no-patch", "--format=%P", merged) == f"{before} {tip}", "--no-ff"
+    assert git(sample.docs, "show", "--no-patch", "--format=%B", merged) == (
+        "Merge branch 'fix' into integration\n\nTask: fix\n"
+    )
+    assert tips(sample) == {
+        "docs fix": tip,
+        "docs integration": merged,
+        "docs main": merged,
+        "docs.git fix": tip,
+        "docs.git integration": merged,
+        "docs.git main": merged,
+    }
+    # The main tree, which has main checked out and was clean, has followed.
+    assert (sample.docs / "fix").read_text() == "fix\n"
+    assert git(sample.docs, "status", "--porcelain") == ""
+    assert result["integrated"] == [{"name": "docs", "branch": "fix", "commit": merged}]
+    assert result["notes"] == []
+    assert notes(sample) == []
+    again = succeeded(integrate(sample, "fix"))
+    assert not again["changed"]
+    assert again["summary"] == "fix: is in integration already\n"
+    # In a worktree of its own, at no branch.
+    assert worktrees(sample.docs)[next(path for path in worktrees(sample.docs) if "integration" in path)] is None
+
+
+def test_each_is_merged_on_the_one_before(sample):
+    for task in ("one", "two", "three"):
+        finished(sample, task)
+    for task in ("two", "one", "three"):
+        succeeded(integrate(sample, task))
+    subjects = git(sample.docs, "log", "--first-parent", "--format=%s", "-3", "main").splitlines()
+    assert subjects == [f"Merge branch '{task}' into integration" for task in ("three", "one", "two")]
+
+
+def test_a_conflict_leaves_everything_as_it_was(sample):
+    finished(sample, "one", file="README", text="one\n")
+    finished(sample, "two", file="README", text="two\n")
+    succeeded(integrate(sample, "one"))
+    before = tips(sample)
+    result = integrate(sample, "two")
+    refused(result, "user", "task two (two) conflicts with integration in README", "every branch is as it was")
+    assert result["files"] == {"docs": ["README"]}
+    assert tips(sample) == before
+    refused(integrate(sample, "two", check=True), "user", "conflicts with integration in README")
+    # As the hint has it.
+    command = result["hint"].partition(": ")[2].split()
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 1
+    commit(sample.tree("docs", "two"), "README", "both\n")
+    succeeded(integrate(sample, "two"))
+    assert git(sample.docs, "show", "main:README") == "both"
+
+
+def test_a_red_gate_leaves_everything_as_it_was(sample):
+    finished(sample, "fix", file="broken")
+    before = tips(sample)
+    result = integrate(sample, "fix")
+    refused(result, "user", "task fix was not integrated", "docs: tests failed", "every branch is as it was")
+    assert [one["verdict"] for one in result["checks"]] == ["failed"]
+    assert tips(sample) == before
+    assert notes(sample) == []
+
+
+def test_green_alone_is_not_green_together(sample):
+    together = {"name": "tests", "command": "test ! -e one || test ! -e two", "stages": ["integration"]}
+    finished(sample, "one")
+    finished(sample, "two")
+    succeeded(integrate(sample, "one", checks=[together]))
+    before = tips(sample)
+    refused(integrate(sample, "two", checks=[together]), "user", "task two was not integrated")
+    assert tips(sample) == before
+
+
+def test_several_repositories_all_or_none(sample):
+    finished(sample, "one", "docs", "app")
+    commit(sample.tree("app", "one"), "README", "one\n")
+    commit(sample.app, "README", "theirs\n")
+    git(sample.app, "push", "--quiet", "origin", "main")
+    before = tips(sample, "docs", "app")
+    refused(integrate(sample, "one", "docs", "app"), "user", "repository app: task one (one) conflicts", "README")
+    assert tips(sample, "docs", "app") == before
+    git(sample.tree("app", "one"), "reset", "--quiet", "--hard", "HEAD~1")
+    succeeded(integrate(sample, "one", "docs", "app"))
+    for name in ("docs", "app"):
+        found = tips(sample, name)
+        assert (
+            len({found[f"{where} {branch}"] for where in (name, f"{name}.git") for branch in ("main", "integration")})
+            == 1
+        )
+
+
+def test_a_push_that_is_refused_takes_back_the_others(sample):
+    finished(sample, "one", "docs", "app")
+    before = tips(sample, "docs", "app")
+    own_hook(sample.remotes / "docs.git" / "hooks", "pre-receive", "echo the forge says no >&2; exit 1")
+    text = refused(
+        integrate(sample, "one", "app", "docs"), "environment", "the forge says no", "every branch is as it was"
+    )
+    assert "integration_target: null" in text
+    after = tips(sample, "docs", "app")
+    assert after.pop("app.git one") == git(sample.tree("app", "one"), "rev-parse", "HEAD"), "its own branch may stay"
+    assert after == before
+    assert notes(sample) == []
+    (sample.remotes / "docs.git" / "hooks" / "pre-receive").unlink()
+    succeeded(integrate(sample, "one", "app", "docs"))
+
+
+def test_what_cannot_be_taken_back_is_told(sample):
+    finished(sample, "one", "docs", "app")
+    own_hook(sample.remotes / "docs.git" / "hooks", "pre-receive", "exit 1")
+    git(sample.remotes / "app.git", "config", "receive.denyNonFastForwards", "true")
+    git(sample.remotes / "app.git", "config", "receive.denyDeletes", "true")
+    refused(integrate(sample, "one", "app", "docs"), "partial", "in part only", "app: integration and main of origin")
+
+
+def test_main_that_moved_on_is_merged_first(sample):
+    finished(sample, "one")
+    succeeded(integrate(sample, "one"))
+    finished(sample, "two")
+    there = sample.root / "clone"
+    git(sample.root, "clone", "--quiet", str(sample.remotes / "docs.git"), str(there))
+    theirs = commit(there, "hotfix")
+    git(there, "push", "--quiet", "origin", "main")
+    succeeded(integrate(sample, "two"))
+    merged = git(sample.docs, "rev-parse", "main")
+    assert git(sample.docs, "merge-base", theirs, merged) == theirs
+    # Integration went on by itself, too.
+    git(there, "fetch", "--quiet")
+    git(there, "switch", "--quiet", "integration")
+    commit(there, "more")
+    git(there, "push", "--quiet", "origin", "integration")
+    git(there, "switch", "--quiet", "main")
+    git(there, "pull", "--quiet")
+    commit(there, "hotfix2")
+    git(there, "push", "--quiet", "origin", "main")
+    finished(sample, "three")
+    succeeded(integrate(sample, "three"))
+    assert "Merge branch 'main' into integration" in git(sample.docs, "log", "--format=%s", "main")
+    assert {"more", "hotfix2", "three"} <= set(git(sample.docs, "ls-tree", "--name-only", "main").split())
+
+
+def test_branches_that_went_different_ways_are_refused(sample):
+    finished(sample, "one")
+    there = sample.root / "clone"
+    git(sample.root, "clone", "--quiet", str(sample.remotes / "docs.git"), str(there))
+    commit(there, "theirs")
+    git(there, "push", "--quiet", "origin", "main")
+    commit(sample.docs, "ours")
+    before = tips(sample)
+    refused(integrate(sample, "one"), "user", "main here and at origin have gone different ways")
+    assert tips(sample) == before
+
+
+def test_a_main_tree_with_work_stays_and_that_is_told(sample):
+    finished(sample, "one")
+    (sample.docs / "mine").write_text("mine\n")
+    before = git(sample.docs, "rev-parse", "main")
+    result = succeeded(integrate(sample, "one"))
+    assert git(sample.docs, "rev-parse", "main") == before
+    assert git(sample.remotes / "docs.git", "rev-parse", "main") == git(sample.docs, "rev-parse", "integration")
+    assert "main stays behind" in result["summary"]
+    assert "not committed: mine" in result["summary"]
+    command = result["notes"][0].rpartition("then: ")[2].split()
+    assert not succeeded(integrate(sample, "one"))["changed"]
+    subprocess.run(command, check=True)
+    assert (sample.docs / "mine").read_text() == "mine\n"
+    assert git(sample.docs, "rev-parse", "main") == git(sample.docs, "rev-parse", "integration")
+
+
+def test_main_that_nobody_has_checked_out(sample):
+    away(sample)
+    finished(sample, "one")
+    succeeded(integrate(sample, "one"))
+    assert git(sample.docs, "rev-parse", "main") == git(sample.docs, "rev-parse", "integration")
+    assert not (sample.docs / "one").exists()
+
+
+def test_straight_to_main(sample):
+    for task in ("one", "two"):
+        finished(sample, task)
+        succeeded(integrate(sample, task, branch="main"))
+        assert not succeeded(integrate(sample, task, branch="main"))["changed"]
+    subjects = git(sample.docs, "log", "--first-parent", "--format=%s", "-2", "main").splitlines()
+    assert subjects == ["Merge branch 'two' into main", "Merge branch 'one' into main"]
+    assert git(sample.remotes / "docs.git", "rev-parse", "main") == git(sample.docs, "rev-parse", "HEAD")
+    assert (sample.docs / "two").exists()
+    assert "integration" not in git(sample.docs, "branch", "--list")
+
+
+def test_without_target_or_remote(sample):
+    finished(sample, "one")
+    before = git(sample.docs, "rev-parse", "main")
+    refused(integrate(sample, "one", target=None), "user", "no branch integration")
+    git(sample.docs, "branch", "integration")
+    succeeded(integrate(sample, "one", target=None))
+    assert git(sample.docs, "rev-parse", "main") == before
+    assert git(sample.remotes / "docs.git", "rev-parse", "main") == before
+    git(sample.docs, "remote", "remove", "origin")
+    finished(sample, "two")
+    succeeded(integrate(sample, "two"))
+    assert git(sample.docs, "rev-parse", "main") == git(sample.docs, "rev-parse", "integration")
+
+
+def test_what_is_not_finished_is_refused(sample):
+    finished(sample, "one")
+    tree = sample.tree("docs", "one")
+    (tree / "more").write_text("")
+    refused(integrate(sample, "one"), "user", "not committed: more")
+    (tree / "more").unlink()
+    git(tree, "switch", "--quiet", "--detach")
+    refused(integrate(sample, "one"), "user", "detached HEAD")
+    git(tree, "switch", "--quiet", "-c", "integration")
+    refused(integrate(sample, "one"), "user", "is on integration itself")
+    git(tree, "switch", "--quiet", "one")
+    git(sample.docs, "worktree", "add", "--quiet", str(sample.root / "theirs"), "integration")
+    refused(integrate(sample, "one"), "user", f"integration is checked out at {sample.root}/theirs")
+    refused(integrate(sample, "gone"), "user", "no linked worktree any more")
+
+
+def test_hooks_of_tasks_do_not_stop_it(sample):
+    finished(sample, "one")
+    never = {"name": "never", "command": "false", "stages": ["commit"]}
+    succeeded(hooks(sample, "docs", task="one", checks=[never]))
+    own_hook(sample.docs / ".git" / "hooks", "pre-push", f"echo pushed >{sample.root}/log")
+    succeeded(integrate(sample, "one"))
+    assert (sample.root / "log").read_text() == "pushed\n", "git-lfs would need its own"
+
+
+def test_check_mode_touches_nothing(sample):
+    finished(sample, "one")
+    before = {str(path): path.stat().st_size for path in sample.root.rglob("*")}, tips(sample)
+    result = succeeded(integrate(sample, "one", check=True))
+    assert result["changed"]
+    assert result["actions"] == [
+        "merge one of docs into integration and main for one",
+        "push one and integration and main of docs to origin",
+    ]
+    assert ({str(path): path.stat().st_size for path in sample.root.rglob("*")}, tips(sample)) == before
+
+
+def test_prune_takes_its_worktree_back(sample):
+    finished(sample, "one")
+    succeeded(integrate(sample, "one", directory=None))
+    sample.remove("docs", task="one")
+    repos = [{"name": "docs", "repo": str(sample.docs)}]
+    given = {"registry": str(sample.root / "registry"), "workspace": "shop", "repos": repos, "backend": "none"}
+    for apply, left in ((False, 1), (True, 0)):
+        result = answer(
+            _prune.operation, filled(_prune.ARGUMENT_SPEC, {**given, "apply": apply}), check=False, diff=False
+        )
+        assert [one["kind"] for one in succeeded(result)["leftovers"]] == ["integration"]
+        assert len(worktrees(sample.docs)) == left
+    assert sample.traces() == []
+
+
+# Killed
+
+
+def started(sample, task, *names, **more):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps(params(sample, task, *names, **more))],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+
+
+def kill(process):
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for(path: pathlib.Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert path.exists()
+
+
+def test_killed_in_the_gate(sample):
+    finished(sample, "one")
+    before = tips(sample)
+    slow = {"name": "slow", "command": f"touch {sample.root}/there; sleep 300", "stages": ["integration"]}
+    process = started(sample, "one", "docs", checks=[slow])
+    wait_for(sample.root / "there")
+    kill(process)
+    assert tips(sample) == before
+    succeeded(integrate(sample, "one"))
+    assert git(sample.docs, "rev-parse", "main") == git(sample.docs, "rev-parse", "integration")
+
+
+@pytest.mark.parametrize("act", ["_push", "_move", "_follow"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_killed_while_publishing(sample, monkeypatch, act, at):
+    """The next call finishes what was noted, whichever task it is for."""
+    finished(sample, "one", "docs", "app")
+    finished(sample, "two", "app")
+    calls: list[object] = []
+    really = getattr(_integration, act)
+
+    def until(member):
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        calls.append(member)
+        really(member)
+        if len(calls) == at == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_integration, act, until)
+        with pytest.raises(KeyboardInterrupt):
+            integrate(sample, "one", "docs", "app")
+    assert len(notes(sample)) == 1
+    # What is noted is not asked again.
+    red = {"name": "red", "command": "false", "stages": ["integration"]}
+    refused(integrate(sample, "two", "app", checks=[red]), "user", "task two was not integrated")
+    assert notes(sample) == []
+    for name in ("docs", "app"):
+        found = tips(sample, name)
+        merged = {found[f"{where} {branch}"] for where in (name, f"{name}.git") for branch in ("main", "integration")}
+        assert len(merged) == 1
+        assert git(sample / name, "merge-base", "--is-ancestor", "one", merged.pop()) == ""
+        assert git(sample / name, "status", "--porcelain") == ""
+    succeeded(integrate(sample, "two", "app"))
+
+
+def test_killed_at_random(sample):
+    tasks = [f"t{number}" for number in range(6)]
+    for task in tasks:
+        finished(sample, task, "docs", "app")
+    for number, task in enumerate(tasks):
+        process = started(sample, task, "docs", "app")
+        time.sleep(0.15 + 0.12 * number)
+        kill(process)
+        for name in ("docs", "app"):
+            git(sample / name, "fsck", "--connectivity-only")
+    for task in tasks:
+        succeeded(integrate(sample, task, "docs", "app"))
+    assert notes(sample) == []
+    for name in ("docs", "app"):
+        found = tips(sample, name)
+        assert (
+            len({found[f"{where} {branch}"] for where in (name, f"{name}.git") for branch in ("main", "integration")})
+            == 1
+        )
+        merges = git(sample / name, "log", "--first-parent", "--merges", "--format=%s", "main").splitlines()
+        assert sorted(merges) == [f"Merge branch '{task}' into integration" for task in tasks]
+
+
+def test_one_at_a_time(sample):
+    """Each waits for the one before, so that none is tried on what another is about to change."""
+    tasks = [f"t{number}" for number in range(5)]
+    for task in tasks:
+        finished(sample, task)
+    alone = f"mkdir {sample.root}/alone && sleep 0.2 && rmdir {sample.root}/alone"
+    checks = [{"name": "alone", "command": alone, "stages": ["integration"]}]
+    for process in [started(sample, task, "docs", checks=checks) for task in tasks]:
+        succeeded(json.loads(process.communicate()[0]))
+    assert set(tasks) <= set(git(sample.docs, "ls-tree", "--name-only", "main").split())
