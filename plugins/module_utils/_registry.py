@@ -24,7 +24,6 @@ from ._holder import Holder
 from ._identity import Identity, distinct_subdomain
 from ._state import registry_path
 
-SCHEMA_VERSION = 1
 SCHEMA = """
 create table registry (
     id text not null
@@ -67,6 +66,13 @@ create table past (
     primary key (workspace, name)
 ) without rowid;
 """
+LEASES_THAT_END = """
+alter table lease add column seconds real;
+alter table lease add column expires real;
+alter table lease add column passed_over text not null default '[]';
+"""
+VERSIONS = (SCHEMA, LEASES_THAT_END)
+"""What brings a registry from each version to the next."""
 BUSY_SECONDS = 60
 
 
@@ -298,16 +304,16 @@ def _connect(path: str, *, write: bool) -> sqlite3.Connection:
 
 def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
     version = connection.execute("pragma user_version").fetchone()[0]
-    if version == 0:
-        for statement in SCHEMA.split(";\n"):
-            if statement.strip():
-                connection.execute(statement)
-        connection.execute(f"pragma user_version = {SCHEMA_VERSION:d}")
-    elif version != SCHEMA_VERSION:
+    if version > len(VERSIONS):
         raise EnvironmentFailure(
-            f"the registry {path} has version {version}, and this collection knows {SCHEMA_VERSION}",
+            f"the registry {path} has version {version}, and this collection knows {len(VERSIONS)}",
             hint="update the collection: ansible-galaxy collection install parallel.worktrees --upgrade",
         )
+    statements = [one for script in VERSIONS[version:] for one in script.split(";\n") if one.strip()]
+    for statement in statements:
+        connection.execute(statement)
+    if statements:
+        connection.execute(f"pragma user_version = {len(VERSIONS):d}")
 
 
 def _failure(path: str, error: sqlite3.DatabaseError) -> EnvironmentFailure:
