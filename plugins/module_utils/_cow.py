@@ -31,7 +31,7 @@ def copy(source: str, target: str, *, before: t.Callable[[str], None] | None = N
     if not done.ok and way == "reflink":
         way, done = "copy", _cp(source, partial, "never")
     if not done.ok:
-        _clear(partial)
+        clear(partial)
         raise done.failure(f"copying {source} to {target}")
     if before:
         before(partial)
@@ -50,11 +50,12 @@ def _clones(sample: str, partial: str) -> bool:
 
 
 def _cp(source: str, partial: str, reflink: str) -> _commands.Completed:
-    _clear(partial)
+    clear(partial)
     return _commands.run(("cp", "-a", f"--reflink={reflink}", "--", source, partial))
 
 
-def _clear(path: str) -> None:
+def clear(path: str) -> None:
+    """Remove a file, link or folder, if it is there."""
     try:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
