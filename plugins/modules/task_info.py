@@ -221,6 +221,19 @@ tasks:
       type: dict
       sample:
         database: 15433
+    passed_over:
+      description: The slots that were wanted first and not free when it was leased, each with C(slot) and C(reason).
+      type: list
+      elements: dict
+    expires:
+      description: When its lease ends unless it is used before, in seconds since the epoch; V(none) if never.
+      type: float
+    agent:
+      description: Who works on it, as far as it was told; C(program), C(model) and C(description).
+      type: dict
+      sample:
+        program: claude
+        description: mend the login
     database:
       description: Its database.
       type: dict

@@ -51,11 +51,22 @@ DATABASE = {
 }
 
 USUAL: dict[str, dict[str, t.Any]] = {
+    "agent_file": {"worktrees": [SET_UP], "text": "Stay inside.", "files": [{"path": "AGENTS.md"}]},
     "env_file": {
         "worktrees": [BACKEND],
         "files": [
-            {"repo": "backend", "path": ".env", "values": {"PORT": 15433, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}}
+            {"repo": "backend", "path": ".env", "values": {"PORT": 15433, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}},
+            {
+                "repo": "backend",
+                "path": "more.env",
+                "source": ".env",
+                "patch_ports": True,
+                "rewrite_paths": True,
+                "overrides": {"LAST": "ü"},
+            },
         ],
+        "ports": {"web": 3001},
+        "main_ports": {"web": 1},
         "password_file": GIVEN_PASSWORD,
     },
     "git_worktree": {
@@ -98,7 +109,8 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "port_lease": {
         "workspace": "{{ workspace_name }}",
         "owners": ["fix", "other"],
-        "ports": {"web": {"base": "{{ base + 10 }}"}},
+        "ports": {"web": {"base": "{{ base + 10 }}", "main": 3000}},
+        "slots": {"strategy": "hash", "last": 5},
     },
     "task_database": {
         "backend": "container",
@@ -117,7 +129,24 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "task_record": {"workspace": "{{ workspace_name }}", "root": "{{ root }}", "task": "fix"},
     "worktree_files": {"worktrees": [{**BACKEND, "links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}]},
     "worktree_processes": {"paths": [TREE]},
-    "worktree_setup": {"worktrees": [{**SET_UP, "setup": [{"command": "echo one"}, {"command": "pwd > build"}]}]},
+    "worktree_setup": {
+        "worktrees": [
+            {
+                **SET_UP,
+                "setup": [
+                    {"command": "echo one", "inputs": [".env"]},
+                    {"command": "pwd > build", "parallel": True},
+                    {"command": "date > day", "parallel": True},
+                ],
+            }
+        ]
+    },
+    "worktree_shell": {
+        "worktrees": [SET_UP],
+        "loaders": ["direnv", "mise"],
+        "variables": {"NUMBER": 1, "TEXT": "it's", "SECRET": DATABASE_PASSWORD},
+        "password_file": GIVEN_PASSWORD,
+    },
 }
 """What every call of a module is given, beside what the call says."""
 
@@ -163,7 +192,10 @@ def death(module: str, **given: t.Any) -> list[Call]:
     return [call(module, CHANGED, check=check, state="absent", **given) for check in (True, False)]
 
 
-GROUND = "mkdir vendor uploads; date > uploads/day; echo PORT=1 > .env; echo hidden > password"
+GROUND = (
+    "mkdir vendor uploads; date > uploads/day; echo PORT=1 > .env; echo hidden > password; echo out > secret.local; "
+    "echo '*.local' > .worktreeinclude; echo '*.local' >> .git/info/exclude"
+)
 PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
 """All that a command could see of the door it came through."""
 
@@ -188,6 +220,9 @@ CALLS = [
     call("env_file", BAD, files=[{"repo": "backend"}]),
     *life("worktree_setup", {"worktrees": [{**SET_UP, "setup": [{"command": "true", "folder": "../.."}]}]}),
     call("worktree_setup", ENVIRONMENT, worktrees=[{**SET_UP, "setup": [{"command": "echo out; exit 3"}]}]),
+    *life("agent_file", {"files": [{"path": "../AGENTS.md"}]}),
+    *life("worktree_shell", {"variables": {"a.b": 1}}),
+    call("worktree_shell", ENVIRONMENT, password_file="{{ root }}/missing"),
     # What runs in them
     call("task_exec", CHANGED, command=PROBE, title="fix", variables=VARIABLES, password_file=GIVEN_PASSWORD),
     call("task_exec", CHANGED, command="pwd", folder="."),
