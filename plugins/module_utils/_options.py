@@ -71,10 +71,10 @@ def _faults(about: Options, value: t.Any, resolve: Resolve, where: str) -> c.Ite
     fits, wanted = TYPES[kind]
     if not fits(value) or (kind == "raw" and options and isinstance(value, list)):
         yield f"{where} is {_shown(value, kind)}, and has to be {wanted}"
-    elif choices and value not in choices:
+    elif choices and kind != "list" and value not in choices:
         yield f"{where} is {value!r}, and has to be one of {', '.join(choices)}"
     elif kind == "list":
-        element = {**about, "type": about["elements"], "choices": None}
+        element = {**about, "type": about["elements"]}
         for place, one in enumerate(value):
             yield from _faults(element, one, resolve, f"{where}[{place}]")
     elif options and isinstance(value, c.Mapping):

@@ -29,6 +29,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "workspace": {"type": "str"},
     "task": {"type": "str"},
     "worktree": {"type": "path"},
+    "count": {"type": "int"},
     "repos": {
         "type": "list",
         "elements": "dict",
@@ -64,7 +65,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
         known = {record.owner for record in registry.records()}
         ours = registry.id
         leases = _leases.all_leases(registry)
-    wanted = None if params["task"] is None else expand(params["task"])
+    wanted = None if params["task"] is None else expand(params["task"], params["count"])
     if wanted is None and params["worktree"]:
         wanted = [_registry.at(every, params["worktree"]).identity.name]
     records = [record for record in every if wanted is None or record.identity.name in wanted]

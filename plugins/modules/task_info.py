@@ -44,6 +44,10 @@ options:
     description:
       - Tell of the task that has this worktree, where no O(task) is named.
     type: path
+  count:
+    description:
+      - With V(3), the tasks that O(task) names with V(-1), V(-2) and V(-3).
+    type: int
   repos:
     description:
       - The repositories to look for left worktrees in. One that is no repository is passed over.
