@@ -54,6 +54,15 @@ def _cp(source: str, partial: str, reflink: str) -> _commands.Completed:
     return _commands.run(("cp", "-a", f"--reflink={reflink}", "--", source, partial))
 
 
+def make_way(path: str) -> None:
+    """Remove a file, link or folder, if it is there; at no time is half of it in its place."""
+    if os.path.lexists(path):
+        aside = _files.temporary_name(*os.path.split(path))
+        clear(aside)
+        os.rename(path, aside)
+        clear(aside)
+
+
 def clear(path: str) -> None:
     """Remove a file, link or folder, if it is there."""
     try:

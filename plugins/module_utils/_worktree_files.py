@@ -146,7 +146,7 @@ class _Entry:
         os.makedirs(os.path.dirname(self.place), exist_ok=True)
         if self.kind == "link":
             self._note(link_signature(self.source))
-            _cow.clear(self.place)
+            _cow.make_way(self.place)
             os.symlink(self.source, self.place)
             return self.told()
         if os.path.islink(self.place):
