@@ -55,7 +55,6 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 _SECRET_KEY = re.compile(r"pass|secret|token|key|credential|auth|dsn", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):([^@/\s]+)@")
-_HIDDEN = rf"\1:{_secrets.MASK}@"
 
 
 def operation(params: Params, *, check: bool) -> Result:
@@ -127,6 +126,12 @@ class _FromMain:
         if given["rewrite_paths"] and self.moves:
             text = _main_paths.rewritten(text, place, self.moves)
         return _main_ports.patched(text, self.ports) if given["patch_ports"] and fresh else text
+
+    def told(self, source: str, base: str, text: str) -> str:
+        """What was done to a file whose strings may be secrets, so none of them is shown."""
+        trees = self.moves.trees if self.moves else {}
+        moved = [f"{main} became {tree}\n" for main, tree in trees.items() if text.count(tree) > base.count(tree)]
+        return "".join([f"# {source}, and in it:\n", *moved])
 
 
 def _moves(worktrees: t.Sequence[Params]) -> _main_paths.Moves:
@@ -204,7 +209,10 @@ class _Wanted:
                 there = _env_file.read(text)
                 overrides = {key: value for key, value in overrides.items() if there.get(key) != value}
             text = _env_file.append(text, overrides) if overrides else text
-            shown = _shown(before, base, text, source, place, given, known)
+            if _main_paths.is_structured(place):
+                shown = ("", "" if before == text.encode() else from_main.told(source, base, text))
+            else:
+                shown = _shown(before, base, text, source, given, known)
         if _secrets.DATABASE_PASSWORD in text:
             default_mode = 0o600
         mode = default_mode if given["mode"] is None else _mode(given["mode"])
@@ -243,16 +251,10 @@ def _shown(
     base: str,
     text: str,
     source: str,
-    place: str,
     given: Params,
     known: t.Mapping[str, str],
 ) -> tuple[str, str]:
-    """A file before and after, as a diff may show it: what this project puts there, and no more."""
-    if _main_paths.is_structured(place):
-        if before is not None and before == text.encode():
-            return "", ""
-        changed = [line for line in text.splitlines(keepends=True) if line not in base.splitlines(keepends=True)]
-        return "", f"# {source}, and in it:\n" + _URL_PASSWORD.sub(_HIDDEN, "".join(changed))
+    """An env file before and after, as a diff may show it: what this project puts there, and no more."""
     former_base, after = _env_file.read(base), _env_file.read(text)
     keys = [
         *given["values"],
@@ -269,7 +271,7 @@ def _lines(values: t.Mapping[str, str], former: t.Mapping[str, str] | None = Non
     """Values as a diff may show them: what looks like a secret is masked, and told where it is another than before."""
     lines = []
     for key, value in values.items():
-        shown = _secrets.MASK if _SECRET_KEY.search(key) else _URL_PASSWORD.sub(_HIDDEN, value)
+        shown = _secrets.MASK if _SECRET_KEY.search(key) else _URL_PASSWORD.sub(rf"\1:{_secrets.MASK}@", value)
         if shown != value and former and former.get(key, value) != value:
             shown += " (changed)"
         lines.append(f"{key}={shown}\n")

@@ -120,7 +120,7 @@ def test_two_ports_with_one_number_are_refused(app, tree):
 
 def test_configuration_with_paths_into_the_main_tree(app, tree, sample):
     (app / ".mcp.json").write_text(
-        f'{{\n  // where it lies\n  "root" : "{app}", "other":"{sample.docs}/src",\n  "token": "s3cret"\n}}\n'
+        f'{{\n  // where it lies\n  "root" : "{app}", "other":"{sample.docs}/src", "token": "s3cret"\n}}\n'
     )
     (app / ".tool.toml").write_text(f'# {app}\nroot = "{app}"  # here\n')
     worktrees = [
