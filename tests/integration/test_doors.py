@@ -324,7 +324,7 @@ def _answers(top: pathlib.Path, folder: pathlib.Path, image: str, variables: dic
     space.environment = {"ANSIBLE_KEEP_REMOTE_FILES": "true", "ANSIBLE_REMOTE_TEMP": str(top / "remote")}
     docker("tag", image, variables["database_image"])
     try:
-        done = space.run(str(folder / "calls.yml")).must()
+        done = space.start(str(folder / "calls.yml")).end(timeout=600).must()
         sent = [path.stem.removeprefix("AnsiballZ_") for path in top.glob("remote/*/AnsiballZ_*.py")]
     finally:
         remove_databases(space)

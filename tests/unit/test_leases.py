@@ -241,7 +241,7 @@ def test_the_main_trees_ports(registry: pathlib.Path) -> None:
 
 
 def test_a_registry_of_the_version_before_is_brought_up_to_date(registry: pathlib.Path) -> None:
-    with contextlib.closing(sqlite3.connect(registry)) as connection, connection:
+    with contextlib.closing(connection := sqlite3.connect(registry)), connection:
         connection.executescript(_registry.SCHEMA)
         connection.execute("insert into lease (workspace, owner, slot, created) values ('w', 'A', 1, 0)")
         connection.execute("pragma user_version = 1")
