@@ -13,6 +13,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import typing as t
 
 import pytest
 from integration.workspaces import COLLECTIONS
@@ -40,28 +41,40 @@ PLAY = """
 """
 
 
+class Play:
+    """The play in a folder of its own, with a registry of its own."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.base = free_base()
+        self.space = f"alone-{secrets.token_hex(3)}"
+        (folder / "play.yml").write_text(PLAY)
+
+    def __call__(self, *names: str, options: tuple[str, ...] = (), **more: t.Any) -> dict[str, t.Any]:
+        """What the module answers."""
+        out = self.folder / "out.json"
+        values = {"space": self.space, "base": self.base, "out": str(out), "names": names, **more}
+        program = pathlib.Path(sys.executable).with_name("ansible-playbook")
+        done = subprocess.run(
+            [program, self.folder / "play.yml", "-e", json.dumps(values), *options],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+                "ANSIBLE_LOCALHOST_WARNING": "False",
+                "XDG_STATE_HOME": str(self.state),
+            },
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return t.cast("dict[str, t.Any]", json.loads(out.read_text()))
+
+
 @pytest.fixture
 def play(tmp_path):
-    (tmp_path / "play.yml").write_text(PLAY)
-    given = {"space": f"alone-{secrets.token_hex(3)}", "base": free_base(), "out": str(tmp_path / "out.json")}
-    environment = {
-        **os.environ,
-        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-        "ANSIBLE_LOCALHOST_WARNING": "False",
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }
-
-    def run(*names, options=(), **more):
-        program = pathlib.Path(sys.executable).with_name("ansible-playbook")
-        values = json.dumps({**given, "names": names, **more})
-        command = [str(program), str(tmp_path / "play.yml"), "-e", values, *options]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads((tmp_path / "out.json").read_text())
-
-    run.base = given["base"]
-    run.state = tmp_path / "state"
-    return run
+    return Play(tmp_path)
 
 
 def test_ports_for_whoever_asks_and_back(play):
@@ -89,5 +102,5 @@ def test_a_lease_for_a_while(play):
 
 
 def test_a_dry_run_leases_nothing(play):
-    assert play("pr-17", options=["--check"])["leases"][0]["slot"] == 1
+    assert play("pr-17", options=("--check",))["leases"][0]["slot"] == 1
     assert not play.state.exists()
