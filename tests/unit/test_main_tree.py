@@ -72,6 +72,7 @@ LOOK_ALIKES = [
     "URL=http://localhost:1{}",
     "URL=http://localhost:{}0",
     "URL=http://localhost:{}x",
+    "URL=http://localhost:{}.5",
     "URL=http://x/localhost:{}",
     "URL=https://example.com/?port={}",
     "DSN='host=db.example.com port={}'",
