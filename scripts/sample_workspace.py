@@ -20,7 +20,7 @@ GIT = {
     "GIT_CONFIG_KEY_2": "user.email",
     "GIT_CONFIG_VALUE_2": "sample@example.com",
 }
-IGNORED = ".env*\n/.vercel/\n/vendor/\n/node_modules/\nconstants.php\n"
+IGNORED = ".env*\n/.vercel/\n/vendor/\nnode_modules/\n.venv/\n.mcp.json\nconstants.php\n/app/server/database\n"
 
 
 def main() -> None:
@@ -66,7 +66,36 @@ def meal_planner(folder: pathlib.Path, files: int) -> None:
     make_repository(folder, "meal_planner", files)
 
 
-SHAPES = {"shop": shop, "bautista": bautista, "carlo": carlo, "meal_planner": meal_planner}
+def adw(folder: pathlib.Path, files: int) -> None:
+    """The one repository of examples/adw.yml: a server and a client, and a file that names the main tree's own path."""
+    tree = folder / "adw"
+    make_repository(folder, "adw", files)
+    commit(
+        tree,
+        {
+            "app/server/pyproject.toml": '[project]\nname = "server"\nversion = "1"\n',
+            "app/server/uv.lock": "version = 1\n",
+            "app/client/package.json": '{"name": "client"}\n',
+            "app/client/bun.lock": "{}\n",
+            "scripts/reset_db.sh": "echo made > app/server/database\n",
+        },
+    )
+    (tree / ".env").write_text("# settings of the main tree\nBACKEND_PORT=8000\nFRONTEND_PORT=5173\nKEY=value\n")
+    (tree / ".mcp.json").write_text(f'{{\n  "servers": {{"files": {{"args": ["--root", "{tree}/app"]}}}}\n}}\n')
+
+
+def ala(folder: pathlib.Path, files: int) -> None:
+    """The one repository of examples/ala.yml."""
+    tree = folder / "ala"
+    make_repository(folder, "ala", files)
+    commit(tree, {"package.json": '{"name": "ala"}\n', "package-lock.json": "{}\n"})
+    (tree / ".env").write_text(
+        "# settings of the main tree\nPORT=3000\nBACKEND_PORT=5000\nAPI_URL=http://localhost:5000/api\n"
+        "CORS_ORIGIN=http://localhost:3000\nTIMEOUT=5000\nDATABASE_URL=postgresql://app@localhost:5432/ala\n"
+    )
+
+
+SHAPES = {shape.__name__: shape for shape in (adw, ala, bautista, carlo, meal_planner, shop)}
 
 
 def make_repository(folder: pathlib.Path, name: str, files: int, submodule: str | None = None) -> None:
@@ -93,6 +122,16 @@ def make_repository(folder: pathlib.Path, name: str, files: int, submodule: str 
         git(tree, "submodule", "--quiet", "add", str(folder / "origins" / f"{submodule}.git"), submodule)
         git(tree, "commit", "--quiet", "--message", f"add {submodule}")
     git(tree, "push", "--quiet", "--set-upstream", "origin", "main")
+
+
+def commit(tree: pathlib.Path, texts: dict[str, str]) -> None:
+    """Have a repository and its origin track some more files."""
+    for path, text in texts.items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+    git(tree, "add", "--force", "--", *texts)
+    git(tree, "commit", "--quiet", "--message", "add what the project is made of")
+    git(tree, "push", "--quiet")
 
 
 def git(folder: pathlib.Path, *arguments: str) -> None:

@@ -10,6 +10,7 @@ import typing as t
 from ansible.plugins.action.add_host import ActionModule as AddHost
 
 GROUP = "parallel_worktrees_tasks"
+LEASED = ("slot", "ports")
 _CONNECTION = re.compile(
     r"ansible_(host|port|user|password|connection|private_key_file|remote_tmp|shell_\w+|python_interpreter"
     r"|ssh_\w+|sftp_\w+|scp_\w+|become\w*|pipelining|docker_\w+|podman_\w+)$"
@@ -21,7 +22,10 @@ class ActionModule(AddHost):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         task_vars = task_vars or {}
-        record, lease = self._task.args["record"], self._task.args["lease"] or {}
+        record = self._task.args["record"]
+        former = record["plan"].get("facts", {})
+        # Without a lease of this call, that which the task is known to have.
+        lease = {**former, **{key: record[key] for key in LEASED if key in record}, **(self._task.args["lease"] or {})}
         machine = task_vars["inventory_hostname"]
         taken = {machine, "localhost", *(name for names in task_vars["groups"].values() for name in names)}
         taken -= set(task_vars["groups"].get(GROUP, ()))
@@ -40,10 +44,11 @@ class ActionModule(AddHost):
             "task_facts": {
                 "worktrees": {},
                 "database": {},
-                **record["plan"].get("facts", {}),
+                **former,
                 **{key: record[key] for key in ("name", "workspace", "owner", "branch", "slug", "subdomain")},
                 "slot": lease.get("slot"),
                 "ports": lease.get("ports", {}),
+                "main_ports": lease.get("main_ports", {}),
             },
             **connection,
         }

@@ -30,7 +30,16 @@ options:
   module:
     description: For which module.
     type: str
-    choices: [git_worktree, git_worktree_info, worktree_files, env_file, worktree_setup, worktree_hooks, task_info]
+    choices:
+      - agent_file
+      - env_file
+      - git_worktree
+      - git_worktree_info
+      - task_info
+      - worktree_files
+      - worktree_hooks
+      - worktree_setup
+      - worktree_shell
     required: true
   root:
     description: The folder that relative paths of repositories start from.

@@ -31,7 +31,7 @@ def copy(source: str, target: str, *, before: t.Callable[[str], None] | None = N
     if not done.ok and way == "reflink":
         way, done = "copy", _cp(source, partial, "never")
     if not done.ok:
-        _clear(partial)
+        clear(partial)
         raise done.failure(f"copying {source} to {target}")
     if before:
         before(partial)
@@ -50,11 +50,21 @@ def _clones(sample: str, partial: str) -> bool:
 
 
 def _cp(source: str, partial: str, reflink: str) -> _commands.Completed:
-    _clear(partial)
+    clear(partial)
     return _commands.run(("cp", "-a", f"--reflink={reflink}", "--", source, partial))
 
 
-def _clear(path: str) -> None:
+def make_way(path: str) -> None:
+    """Remove a file, link or folder, if it is there; at no time is half of it in its place."""
+    if os.path.lexists(path):
+        aside = _files.temporary_name(*os.path.split(path))
+        clear(aside)
+        os.rename(path, aside)
+        clear(aside)
+
+
+def clear(path: str) -> None:
+    """Remove a file, link or folder, if it is there."""
     try:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)

@@ -87,15 +87,23 @@ def place(text: str, values: t.Mapping[str, str]) -> str:
         placed += newline
     placed += added
 
-    found = read(placed)
-    changed = [key for key, value in {**known, **values}.items() if found.get(key) != value]
-    if changed:
-        raise UserError(
-            f"cannot place {', '.join(values)} in an env file that opens a quote and does not close it: "
-            f"{', '.join(changed)} would read otherwise",
-            hint="close the quote, or put a # before its line",
-        )
+    _refuse_open_quote(placed, {**known, **values}, values)
     return placed
+
+
+def append(text: str, values: t.Mapping[str, str]) -> str:
+    """The text with these values at its end, where every reader has them win over what stands before.
+
+    :raises UserError: as of :func:`place`.
+    """
+    newline = "\r\n" if "\r\n" in text else "\n"
+    if text not in ("", BYTE_ORDER_MARK) and text[-1] not in "\r\n":
+        text += newline
+    for key in values:
+        check_key(key)
+    appended = text + "".join(f"{key}={_written(key, value)}{newline}" for key, value in values.items())
+    _refuse_open_quote(appended, {**read(text), **values}, values)
+    return appended
 
 
 def check_key(key: str) -> None:
@@ -110,6 +118,17 @@ def check_key(key: str) -> None:
         raise UserError(
             f"{key!r} cannot be a key in an env file",
             hint="a key is a letter or _, followed by letters, digits, _ . and -",
+        )
+
+
+def _refuse_open_quote(text: str, wanted: t.Mapping[str, str], values: t.Iterable[str]) -> None:
+    found = read(text)
+    changed = [key for key, value in wanted.items() if found.get(key) != value]
+    if changed:
+        raise UserError(
+            f"cannot place {', '.join(values)} in an env file that opens a quote and does not close it: "
+            f"{', '.join(changed)} would read otherwise",
+            hint="close the quote, or put a # before its line",
         )
 
 

@@ -14,7 +14,7 @@ import re
 import stat
 import typing as t
 
-from . import _env_file, _files, _git, _secrets
+from . import _env_file, _files, _git, _main_paths, _main_ports, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import Manifest, text_signature
@@ -40,11 +40,16 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
             "path": {"type": "str", "required": True},
             "source": {"type": "str"},
             "values": {"type": "dict", "default": {}},
+            "overrides": {"type": "dict", "default": {}},
+            "patch_ports": {"type": "bool", "default": False},
+            "rewrite_paths": {"type": "bool", "default": False},
             "content": {"type": "str"},
             "mode": {"type": "str"},
         },
-        "mutually_exclusive": [("content", "source"), ("content", "values")],
+        "mutually_exclusive": [("content", "source"), ("content", "values"), ("content", "overrides")],
     },
+    "ports": {"type": "dict", "default": {}},
+    "main_ports": {"type": "dict", "default": {}},
     "password_file": {"type": "path", "no_log": False},
 }
 
@@ -56,9 +61,15 @@ def operation(params: Params, *, check: bool) -> Result:
     """Write the files that differ, all checked before the first is written."""
     worktrees = {worktree["name"]: worktree for worktree in params["worktrees"]}
     known = _known_secrets(params["password_file"], check=check)
+    from_main = _FromMain(
+        _moves(params["worktrees"]) if any(given["rewrite_paths"] for given in params["files"]) else None,
+        _ports(params) if any(given["patch_ports"] for given in params["files"]) else {},
+    )
     # A file of a repository that this task did not take is not asked for.
     wanted = [
-        _Wanted.of(worktrees[given["repo"]], given, known) for given in params["files"] if given["repo"] in worktrees
+        _Wanted.of(worktrees[given["repo"]], given, known, from_main)
+        for given in params["files"]
+        if given["repo"] in worktrees
     ]
     to_write = [file for file in wanted if file.differs]
     if not check:
@@ -97,6 +108,56 @@ def _known_secrets(password_file: str | None, *, check: bool) -> dict[str, str]:
         raise EnvironmentFailure(f"the password file {password_file} is not there", hint=hint) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class _FromMain:
+    """What stands for the main tree in its files, and for the task in the task's.
+
+    :ivar ports: the task's ports by the main tree's.
+    """
+
+    moves: _main_paths.Moves | None
+    ports: dict[int, int]
+
+    def applied(self, text: str, given: Params, place: str, *, fresh: bool) -> str:
+        """The text of a file with the task's paths and ports.
+
+        :arg fresh: it is the main tree's; a port that was patched before may be another's number in the main tree.
+        """
+        if given["rewrite_paths"] and self.moves:
+            text = _main_paths.rewritten(text, place, self.moves)
+        return _main_ports.patched(text, self.ports) if given["patch_ports"] and fresh else text
+
+    def told(self, source: str, base: str, text: str) -> str:
+        """What was done to a file whose strings may be secrets, so none of them is shown."""
+        trees = self.moves.trees if self.moves else {}
+        moved = [f"{main} became {tree}\n" for main, tree in trees.items() if text.count(tree) > base.count(tree)]
+        return "".join([f"# {source}, and in it:\n", *moved])
+
+
+def _moves(worktrees: t.Sequence[Params]) -> _main_paths.Moves:
+    """The paths of all main trees, as they are spelled and as they really are."""
+    spelled = {worktree["source"]: worktree["path"] for worktree in worktrees}
+    return _main_paths.Moves({os.path.realpath(main): tree for main, tree in spelled.items()} | spelled)
+
+
+def _ports(params: Params) -> dict[int, int]:
+    """The task's ports by the main tree's.
+
+    :raises UserError: two of the main tree's have one number, so which is meant cannot be told.
+    """
+    ports: dict[int, int] = {}
+    for name, main in (params["main_ports"] or {}).items():
+        if name not in (params["ports"] or {}):
+            continue
+        number, task = int(main), int(params["ports"][name])
+        if ports.setdefault(number, task) != task:
+            raise UserError(
+                f"the main tree has {number} for several ports, {name} among them, so it cannot be patched",
+                hint=f"say what the main tree uses: lease_ports.{name}.main",
+            )
+    return ports
+
+
 @dataclasses.dataclass
 class _Wanted:
     """One file: where it goes, what is there, and what is to be there."""
@@ -115,7 +176,7 @@ class _Wanted:
         return self.before != self.after or stat.S_IMODE(os.stat(self.place).st_mode) != self.mode
 
     @classmethod
-    def of(cls, worktree: Params, given: Params, known: t.Mapping[str, str]) -> _Wanted:
+    def of(cls, worktree: Params, given: Params, known: t.Mapping[str, str], from_main: _FromMain) -> _Wanted:
         place = inside(worktree["path"], given["path"])
         if os.path.islink(place) or os.path.isdir(place):
             raise UserError(
@@ -127,24 +188,31 @@ class _Wanted:
         if given["content"] is not None:
             text = given["content"]
             default_mode = 0o644
-            if before is not None and not _is_clean_in_git(place) and before != _secrets.reveal(text, known).encode():
+            if before not in (None, _secrets.reveal(text, known).encode()) and before != _committed(place):
                 refuse_foreign(place, manifest, "write")
             shown = ("" if before is None else before.decode("utf-8", "replace"), text)
         else:
             source = os.path.normpath(os.path.join(worktree["source"], given["source"] or given["path"]))
-            # What somebody wrote or edited keeps that: the values are placed into what is there, which stays his work.
-            keep = before is not None and not (manifest and manifest.is_ours(place))
-            origin = place if keep else source
-            if keep and not _is_clean_in_git(place):
+            origin, base, fresh = _origin(worktree, place, source, manifest, before)
+            if not fresh:
                 manifest = None
-            base = _text(origin, f"repository {worktree['name']}: the env file {source}")
             default_mode = stat.S_IMODE(os.stat(origin).st_mode)
-            values = {key: _as_text(key, value) for key, value in given["values"].items()}
-            text = _env_file.place(base, values)
-            read = {} if before is None else _env_file.read(before.decode("utf-8", "replace"))
-            former = {key: read[key] for key in values if key in read}
-            revealed = {key: _secrets.reveal(value, known) for key, value in values.items()}
-            shown = (_lines(former), (f"# {source}, and in it:\n" if before is None else "") + _lines(revealed, former))
+            values = _texts(given["values"])
+            overrides = _texts(given["overrides"])
+            if _main_paths.is_structured(place) and (values or overrides or given["patch_ports"]):
+                raise UserError(
+                    f"{given['path']} is no env file, so values, overrides and patch_ports say nothing of it",
+                    hint="leave them out, or give its whole content",
+                )
+            text = _env_file.place(from_main.applied(base, given, place, fresh=fresh), values)
+            if not fresh:
+                there = _env_file.read(text)
+                overrides = {key: value for key, value in overrides.items() if there.get(key) != value}
+            text = _env_file.append(text, overrides) if overrides else text
+            if _main_paths.is_structured(place):
+                shown = ("", "" if before == text.encode() else from_main.told(source, base, text))
+            else:
+                shown = _shown(before, base, text, source, given, known)
         if _secrets.DATABASE_PASSWORD in text:
             default_mode = 0o600
         mode = default_mode if given["mode"] is None else _mode(given["mode"])
@@ -160,6 +228,45 @@ class _Wanted:
         _files.write(self.place, self.after, mode=self.mode)
 
 
+def _origin(
+    worktree: Params, place: str, source: str, manifest: Manifest | None, before: bytes | None
+) -> tuple[str, str, bool]:
+    """What a file begins with: where that lies, its text, and whether nobody has worked on it yet.
+
+    It is what git has; else what somebody wrote or edited in the worktree, which stays his work; else the main tree's.
+    """
+    what = f"repository {worktree['name']}: the env file {source}"
+    if before is None:
+        return source, _text(source, what), True
+    is_ours = bool(manifest and manifest.is_ours(place))
+    committed = _committed(place)
+    if committed is not None and (is_ours or before == committed):
+        return place, _decoded(committed, place, what), True
+    origin = source if is_ours else place
+    return origin, _text(origin, what), is_ours
+
+
+def _shown(
+    before: bytes | None,
+    base: str,
+    text: str,
+    source: str,
+    given: Params,
+    known: t.Mapping[str, str],
+) -> tuple[str, str]:
+    """An env file before and after, as a diff may show it: what this project puts there, and no more."""
+    former_base, after = _env_file.read(base), _env_file.read(text)
+    keys = [
+        *given["values"],
+        *given["overrides"],
+        *(key for key, value in after.items() if former_base.get(key) != value),
+    ]
+    read = {} if before is None else _env_file.read(before.decode("utf-8", "replace"))
+    former = {key: read[key] for key in dict.fromkeys(keys) if key in read}
+    revealed = {key: _secrets.reveal(after[key], known) for key in dict.fromkeys(keys)}
+    return _lines(former), (f"# {source}, and in it:\n" if before is None else "") + _lines(revealed, former)
+
+
 def _lines(values: t.Mapping[str, str], former: t.Mapping[str, str] | None = None) -> str:
     """Values as a diff may show them: what looks like a secret is masked, and told where it is another than before."""
     lines = []
@@ -169,6 +276,10 @@ def _lines(values: t.Mapping[str, str], former: t.Mapping[str, str] | None = Non
             shown += " (changed)"
         lines.append(f"{key}={shown}\n")
     return "".join(lines)
+
+
+def _texts(given: t.Mapping[str, t.Any]) -> dict[str, str]:
+    return {key: _as_text(key, value) for key, value in given.items()}
 
 
 def _as_text(key: str, value: t.Any) -> str:
@@ -200,8 +311,12 @@ def _bytes(path: str) -> bytes:
 def _text(path: str, what: str) -> str:
     if not os.path.exists(path):
         raise EnvironmentFailure(f"{what} is missing", hint=f"make it in the main tree: {path}")
+    return _decoded(_bytes(path), path, what)
+
+
+def _decoded(content: bytes, path: str, what: str) -> str:
     try:
-        return _bytes(path).decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         raise EnvironmentFailure(
             f"{what} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}",
@@ -209,10 +324,9 @@ def _text(path: str, what: str) -> str:
         ) from error
 
 
-def _is_clean_in_git(place: str) -> bool:
-    """Whether git has this very content, so that replacing it loses nothing."""
+def _committed(place: str) -> bytes | None:
+    """What git's index has of a file; None where it tracks none."""
     folder, name = os.path.split(place)
-    tracked = _git.git(folder, "ls-files", "--error-unmatch", "--", name).ok
-    return tracked and not _git.must(
-        folder, "status", "--porcelain", "--", name, doing=f"asking git for the state of {place}"
-    )
+    # The filters are those of a checkout, such as one that ends lines with CRLF.
+    shown = _git.git(folder, "cat-file", "--filters", f":./{name}")
+    return shown.stdout.encode("utf-8", "surrogateescape") if shown.ok else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from . import _commands, _secrets
+from . import _commands, _guard, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 
@@ -32,9 +32,8 @@ def operation(params: Params, *, check: bool) -> Result:
     if check:
         return {"changed": True, "diff": [], "actions": [f"run '{command}' in {folder}"], "stdout": "", "stderr": ""}
     # The line was typed by the user, as for a shell.
-    done = _commands.run(
-        ("/bin/sh", "-c", command), cwd=folder, env=variables(params["variables"], params["password_file"])
-    )
+    env = variables(params["variables"], params["password_file"], folder)
+    done = _commands.run(("/bin/sh", "-c", command), cwd=folder, env=env)
     known = known_secrets(params["password_file"])
     stdout, stderr = _secrets.mask(done.stdout, known), _secrets.mask(done.stderr, known)
     if not done.ok:
@@ -70,7 +69,12 @@ def known_secrets(password_file: str | None) -> dict[str, str]:
         raise EnvironmentFailure(f"the password file {password_file} is not there", hint=hint) from error
 
 
-def variables(given: t.Mapping[str, t.Any], password_file: str | None) -> dict[str, str]:
-    """The environment of a task's commands: the only place beside its env files in which the password appears."""
+def variables(given: t.Mapping[str, t.Any], password_file: str | None, folder: str | None = None) -> dict[str, str]:
+    """The environment of a task's commands: the only place beside its env files in which the password appears.
+
+    :arg folder: where they run, as far as it is known; a guard of its worktree comes first on their PATH.
+    """
     known = known_secrets(password_file)
-    return {name: _secrets.reveal("" if value is None else str(value), known) for name, value in given.items()}
+    texts = {name: _secrets.reveal("" if value is None else str(value), known) for name, value in given.items()}
+    path = None if folder is None else _guard.path_for(folder, texts.get("PATH"))
+    return texts if path is None else {**texts, "PATH": path}

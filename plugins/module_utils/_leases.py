@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import socket
 import time
 import typing as t
@@ -40,12 +41,15 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
         },
     },
     "slot": {"type": "int"},
+    "expires_after": {"type": "int"},
 }
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Give or take back the leases of several owners, all or none."""
+    """Give or take back the leases of several owners, all or none; one that there is is used, so renewed."""
     workspace = params["workspace"]
+    expired: list[str] = []
+    main_ports: dict[str, int] = {}
     with _registry.opened(params["registry"], write=not check) as registry:
         before = {owner: _leased(registry, workspace, owner) for owner in params["owners"]}
         if params["state"] == "absent":
@@ -54,10 +58,16 @@ def operation(params: Params, *, check: bool) -> Result:
             after: dict[str, Lease | None] = dict.fromkeys(before)
         else:
             ports, slots = _checked(params)
+            main_ports = {name: port["main"] for name, port in ports.items()}
+            _renew(registry, workspace, params["owners"], params["expires_after"])
+            if not all(before.values()):
+                expired = _end_expired(registry)
             after = {}
             for owner, lease in before.items():
-                after[owner] = lease or _take(registry, workspace, owner, ports, slots, params["slot"])
-    actions, passed_over = [], []
+                after[owner] = lease or _take(registry, workspace, owner, ports, slots, params)
+        # As the registry has them now, with the time at which they end.
+        leases = [lease for owner in after if (lease := _leased(registry, workspace, owner))]
+    actions, passed_over = list(expired), []
     for owner, lease in after.items():
         former = before[owner]
         if lease and not former:
@@ -67,33 +77,42 @@ def operation(params: Params, *, check: bool) -> Result:
             actions.append(f"lease slot {lease['slot']} to {owner}")
         elif former and not lease:
             actions.append(f"give back slot {former['slot']} of {owner}")
+    is_other = _lines(before) != _lines(after)
     return {
-        "changed": before != after,
-        "leases": [lease for lease in after.values() if lease],
+        "changed": is_other,
+        "leases": [
+            {**lease, "main_ports": {name: main for name, main in main_ports.items() if name in lease["ports"]}}
+            for lease in leases
+        ],
         "actions": actions,
-        "summary": "".join(line + "\n" for line in passed_over) or None,
+        "summary": "".join(line + "\n" for line in expired + passed_over) or None,
         "diff": [
             {"before_header": "leases", "after_header": "leases", "before": _lines(before), "after": _lines(after)}
         ]
-        if before != after
+        if is_other
         else [],
     }
 
 
 class Lease(t.TypedDict):
-    """A slot that is held: by whom, the ports that follow, and which slots were wanted but not free."""
+    """A slot that is held: by whom, the ports that follow, and which slots were wanted but not free.
+
+    ``expires`` is when it ends unless it is used before, in seconds since the epoch.
+    """
 
     owner: str
     slot: int
     ports: dict[str, int]
     passed_over: list[dict[str, t.Any]]
+    expires: float | None
 
 
 class Port(t.TypedDict):
-    """How the numbers of a named port follow from slots: ``base + slot * stride``."""
+    """How the numbers of a named port follow from slots, ``base + slot * stride``, and the main tree's own number."""
 
     base: int
     stride: int
+    main: int
 
 
 class Slots(t.TypedDict):
@@ -124,13 +143,17 @@ def _checked(params: Params) -> tuple[dict[str, Port], Slots]:
         )
     ports: dict[str, Port] = {}
     for name, given in (params["ports"] or {}).items():
-        if not isinstance(given, dict) or not set(given) <= {"base", "stride"} or "base" not in given:
-            raise UserError(f"lease_ports.{name} is {given!r}", hint="give it a base, and a stride if that is not 1")
+        if not isinstance(given, dict) or not set(given) <= {"base", "stride", "main"} or "base" not in given:
+            raise UserError(
+                f"lease_ports.{name} is {given!r}",
+                hint="give it a base, and where they differ from 1 and from base, a stride and main",
+            )
         try:
-            port = Port(base=int(given["base"]), stride=int(given.get("stride", 1)))
+            base = int(given["base"])
+            port = Port(base=base, stride=int(given.get("stride", 1)), main=int(given.get("main", base)))
         except (TypeError, ValueError) as error:
             raise UserError(
-                f"lease_ports.{name} is {given!r}, and base and stride are whole numbers",
+                f"lease_ports.{name} is {given!r}, and base, stride and main are whole numbers",
                 hint="write it as {base: 15432, stride: 1}",
             ) from error
         for slot in (slots["first"], slots["last"]):
@@ -141,19 +164,50 @@ def _checked(params: Params) -> tuple[dict[str, Port], Slots]:
                     hint="change its base or stride, or lease_slots.last",
                 )
         ports[name] = port
+    if params["expires_after"] is not None and params["expires_after"] < 1:
+        raise UserError(
+            f"lease_expires_after is {params['expires_after']}, and a lease lasts a second or more",
+            hint="leave it out for one that does not end",
+        )
     return ports, slots
+
+
+def _renew(registry: _registry.Registry, workspace: str, owners: t.Sequence[str], seconds: int | None) -> None:
+    """Have the leases last from now on, as long as this call says or, where it says nothing, as they did."""
+    for owner in owners:
+        registry.sql.execute(
+            "update lease set seconds = coalesce(?1, seconds), expires = ?2 + coalesce(?1, seconds)"
+            " where workspace = ?3 and owner = ?4",
+            (seconds, time.time(), workspace, owner),
+        )
+
+
+def _end_expired(registry: _registry.Registry) -> list[str]:
+    """Give back every lease that has ended, of any workspace, and tell which."""
+    now = time.time()
+    ended = registry.sql.execute("select workspace, owner, slot from lease where expires < ?", (now,)).fetchall()
+    registry.sql.execute("delete from lease where expires < ?", (now,))
+    return [
+        f"slot {one['slot']} of {one['owner']} ({one['workspace']}) was free again: its time was up" for one in ended
+    ]
 
 
 def _leased(registry: _registry.Registry, workspace: str, owner: str) -> Lease | None:
     found = registry.sql.execute(
-        "select slot from lease where workspace = ? and owner = ?", (workspace, owner)
+        "select slot, passed_over, expires from lease where workspace = ? and owner = ?", (workspace, owner)
     ).fetchone()
     if found is None:
         return None
     ports = registry.sql.execute(
         "select name, number from port where workspace = ? and owner = ? order by number", (workspace, owner)
     )
-    return Lease(owner=owner, slot=found["slot"], ports=dict(map(tuple, ports)), passed_over=[])
+    return Lease(
+        owner=owner,
+        slot=found["slot"],
+        ports=dict(map(tuple, ports)),
+        passed_over=json.loads(found["passed_over"]),
+        expires=found["expires"],
+    )
 
 
 def all_leases(registry: _registry.Registry) -> dict[tuple[str, str], Lease]:
@@ -171,9 +225,10 @@ def _take(
     owner: str,
     ports: dict[str, Port],
     slots: Slots,
-    fixed: int | None,
+    params: Params,
 ) -> Lease:
-    passed_over = []
+    passed_over: list[dict[str, t.Any]] = []
+    fixed, seconds = params["slot"], params["expires_after"]
     for slot in _candidates(owner, slots, fixed):
         numbers = {name: port["base"] + slot * port["stride"] for name, port in ports.items()}
         reason = _occupied(registry, workspace, slot, numbers)
@@ -184,14 +239,15 @@ def _take(
     else:
         raise _none_left(registry, workspace, owner, slots, fixed, passed_over)
     registry.sql.execute(
-        "insert into lease (workspace, owner, slot, created) values (?, ?, ?, ?)",
-        (workspace, owner, slot, time.time()),
+        "insert into lease (workspace, owner, slot, created, seconds, expires, passed_over)"
+        " values (?1, ?2, ?3, ?4, ?5, ?4 + ?5, ?6)",
+        (workspace, owner, slot, time.time(), seconds, json.dumps(passed_over)),
     )
     registry.sql.executemany(
         "insert into port (number, name, workspace, owner) values (?, ?, ?, ?)",
         [(number, name, workspace, owner) for name, number in numbers.items()],
     )
-    return Lease(owner=owner, slot=slot, ports=numbers, passed_over=passed_over)
+    return t.cast(Lease, _leased(registry, workspace, owner))
 
 
 def _candidates(owner: str, slots: Slots, fixed: int | None) -> list[int]:

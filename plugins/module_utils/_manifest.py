@@ -27,7 +27,11 @@ LOGS = "parallel-worktrees-logs"
 
 
 class Manifest:
-    """The paths (relative to the worktree) of what was written there, with the signature of its content."""
+    """The paths (relative to the worktree) of what was written there, with the signature of its content.
+
+    :ivar blocks: paths of somebody's own files that have a block of ours.
+    :ivar ran: the set-up commands that have succeeded, each with what it was run on.
+    """
 
     def __init__(self, worktree: str, admin: str, data: dict[str, t.Any]) -> None:
         self.worktree = worktree
@@ -36,6 +40,7 @@ class Manifest:
         self.adopted: bool = data.get("adopted", False)
         self.written: dict[str, str] = data.get("written", {})
         self.ran: list[str] = data.get("ran", [])
+        self.blocks: list[str] = data.get("blocks", [])
 
     @classmethod
     def of(cls, worktree: str) -> Manifest | None:
@@ -61,7 +66,7 @@ class Manifest:
         return os.path.exists(self._path)
 
     def save(self) -> None:
-        data = {"owner": self.owner, "adopted": self.adopted, "written": self.written, "ran": self.ran}
+        data = {name: getattr(self, name) for name in ("owner", "adopted", "written", "blocks", "ran")}
         _files.write(self._path, json.dumps(data, indent=1, sort_keys=True).encode(), mode=0o644)
 
     def forget(self) -> None:
@@ -85,6 +90,10 @@ class Manifest:
 
     def knows(self, path: str) -> bool:
         return self._key(path) in self.written
+
+    def note_block(self, path: str) -> None:
+        """Note that somebody's own file is about to have a block of ours."""
+        self.blocks = sorted({*self.blocks, self._key(path)})
 
     def _key(self, path: str) -> str:
         return os.path.relpath(path, self.worktree)

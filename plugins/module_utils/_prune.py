@@ -18,8 +18,9 @@ from ._errors import PartialFailure, WorktreesError
 from ._git import Repository
 from ._registry import task_of
 
+ONE_TASK = ("task", "worktree", "count", "format")
 ARGUMENT_SPEC: dict[str, t.Any] = {
-    **{key: spec for key, spec in _status.ARGUMENT_SPEC.items() if key not in ("task", "worktree", "format")},
+    **{key: spec for key, spec in _status.ARGUMENT_SPEC.items() if key not in ONE_TASK},
     "apply": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
 }
@@ -27,7 +28,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 def operation(params: Params, *, check: bool) -> Result:
     """Report what is left over; remove it where ``apply`` says so."""
-    seen = _status.operation({**params, "task": None, "worktree": None, "format": None}, check=True)
+    seen = _status.operation({**params, **dict.fromkeys(ONE_TASK)}, check=True)
     left = [
         _Leftover(orphan["kind"], orphan["name"], "no task is registered for it", orphan)
         for orphan in seen["orphans"]

@@ -204,7 +204,9 @@ def _merged(record: Record, plan: dict[str, t.Any]) -> dict[str, t.Any]:
     _refuse_other_place(record, plan)
     worktrees = {worktree["path"]: worktree for worktree in plan.get("worktrees", [])}
     worktrees.update({worktree["path"]: worktree for worktree in record.plan.get("worktrees", [])})
-    return {**record.plan, **plan, "worktrees": list(worktrees.values()), "database": database or former}
+    agent = {**record.plan.get("agent", {}), **plan.get("agent", {})}
+    resources = {"worktrees": list(worktrees.values()), "database": database or former}
+    return {**record.plan, **plan, **resources, **({"agent": agent} if agent else {})}
 
 
 def _refuse_other_place(record: Record, plan: dict[str, t.Any]) -> None:

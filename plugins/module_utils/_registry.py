@@ -78,7 +78,12 @@ create table reservation (
     foreign key (workspace, task) references task (workspace, name) on delete cascade
 ) without rowid;
 """
-VERSIONS = (SCHEMA, RESERVATIONS)
+LEASES_THAT_END = """
+alter table lease add column seconds real;
+alter table lease add column expires real;
+alter table lease add column passed_over text not null default '[]';
+"""
+VERSIONS = (SCHEMA, RESERVATIONS, LEASES_THAT_END)
 """What brings a registry from each version to the next."""
 BUSY_SECONDS = 60
 

@@ -42,6 +42,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "workspace": {"type": "str"},
     "task": {"type": "str"},
     "worktree": {"type": "path"},
+    "count": {"type": "int"},
     "repos": {
         "type": "list",
         "elements": "dict",
@@ -80,7 +81,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
         leases = _leases.all_leases(registry)
         workspaces = {record.workspace for record in every}
         reserved = {workspace: _reservations.reservations(registry, workspace) for workspace in workspaces}
-    wanted = None if params["task"] is None else expand(params["task"])
+    wanted = None if params["task"] is None else expand(params["task"], params["count"])
     if wanted is None and params["worktree"]:
         wanted = [_registry.at(every, params["worktree"]).identity.name]
     records = [record for record in every if wanted is None or record.identity.name in wanted]
@@ -150,6 +151,9 @@ def _task(
         "busy": busy,
         "slot": lease["slot"] if lease else None,
         "ports": lease["ports"] if lease else {},
+        "passed_over": lease["passed_over"] if lease else [],
+        "expires": lease["expires"] if lease else None,
+        "agent": record.plan.get("agent", {}),
         "database": database or {"backend": "none", "name": None, "state": "none"},
         "created": record.created,
         "age": age(record.created),
@@ -325,8 +329,10 @@ def _submodules(repository: Repository, worktree: str) -> list[str]:
 def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.Any]], *, one_workspace: bool) -> str:
     if not tasks and not orphans:
         return "no tasks"
-    rows = [COLUMNS, *(_row(task, one_workspace=one_workspace) for task in tasks)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    rows: list[tuple[str, ...]] = [COLUMNS, *(_row(task, one_workspace=one_workspace) for task in tasks)]
+    if any(task["agent"] for task in tasks):
+        rows = [(*row, who) for row, who in zip(rows, ("AGENT", *map(_who, tasks)), strict=True)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if not tasks:
         lines = ["no tasks"]
@@ -338,6 +344,13 @@ def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.
     if len(ours) < len(orphans):
         lines.append(f"not looked at: {len(orphans) - len(ours)} of another registry of this machine")
     return "\n".join(lines)
+
+
+def _who(task: dict[str, t.Any]) -> str:
+    """Who works on a task: the program and its model, and what it is to do."""
+    agent = task["agent"]
+    name = " ".join(str(agent[key]) for key in ("program", "model") if key in agent)
+    return ": ".join(part for part in (name, " ".join(str(agent.get("description", "")).split())) if part) or "-"
 
 
 def _row(task: dict[str, t.Any], *, one_workspace: bool) -> tuple[str, ...]:

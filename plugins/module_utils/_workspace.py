@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from . import _include
 from ._errors import UserError
 
 KEYS = {
@@ -23,19 +24,36 @@ KEYS = {
     "existing_branch",
     "links",
     "copies",
+    "include",
+    "dependencies",
     "setup",
 }
 
 VIEWS: dict[str, tuple[str, ...]] = {
     "git_worktree": ("name", "repo", "path", "branch", "base", "submodules", "existing_branch", "adopt"),
-    "worktree_files": ("name", "path", "source", "links", "copies"),
+    "worktree_files": ("name", "path", "source", "links", "copies", "installed", "include"),
     "env_file": ("name", "path", "source"),
     "worktree_setup": ("name", "path", "setup"),
     "worktree_hooks": ("name", "path", "submodules"),
+    "worktree_shell": ("name", "path"),
+    "agent_file": ("name", "path"),
     "task_info": ("name", "repo"),
     "git_worktree_info": ("name", "repo"),
 }
 """What each module takes of a repository; ``path`` of git_worktree may be relative, of the others it is absolute."""
+
+LOCK_FILES: dict[str, list[str]] = {
+    "node_modules": [
+        "package.json",
+        "package-lock.json",
+        "pnpm-lock.yaml",
+        "yarn.lock",
+        "bun.lock*",
+    ],
+    "vendor": ["composer.json", "composer.lock"],
+    ".venv": ["pyproject.toml", "uv.lock", "poetry.lock", "requirements*.txt"],
+}
+"""By the name of a folder of dependencies, what says which belong into it."""
 
 Repo = dict[str, t.Any]
 
@@ -105,6 +123,7 @@ def _complete(entry: t.Any, root: str, folder: str, branch: str) -> Repo:
         )
     repo = os.path.normpath(os.path.join(root, os.path.expanduser(entry.get("path") or entry["name"])))
     path = entry.get("folder") or folder
+    dependencies = [_dependency(entry["name"], item) for item in entry.get("dependencies") or []]
     return {
         "name": entry["name"],
         "repo": repo,
@@ -116,10 +135,49 @@ def _complete(entry: t.Any, root: str, folder: str, branch: str) -> Repo:
         "submodules": list(entry.get("submodules") or []),
         "existing_branch": entry.get("existing_branch") or "use",
         "adopt": False,
-        "links": [_named(item, "path") for item in entry.get("links") or []],
-        "copies": [_named(item, "path") for item in entry.get("copies") or []],
-        "setup": [_named(item, "command") for item in entry.get("setup") or []],
+        "links": [_named(item, "path") for item in entry.get("links") or []] + _by_way(dependencies, "link"),
+        "copies": [_named(item, "path") for item in entry.get("copies") or []] + _by_way(dependencies, "copy"),
+        "include": _include.DEFAULT if entry.get("include") is None else entry["include"],
+        "installed": [item["path"] for item in dependencies if item["how"] == "install"],
+        "setup": [item["setup"] for item in dependencies if item["how"] == "install"]
+        + [_named(item, "command") for item in entry.get("setup") or []],
     }
+
+
+def _dependency(repo: str, item: t.Any) -> dict[str, t.Any]:
+    """A folder of dependencies, with how the worktree comes by it, and what installs it."""
+    given = {"how": "link", **_named(item, "path")}
+    path, how = given.get("path"), given["how"]
+    where = f"a dependency of repository {repo}"
+    if not path or how not in WAYS:
+        raise UserError(
+            f"{where} is {item!r}", hint="write it as {path: node_modules, how: link}; how is link, copy or install"
+        )
+    if how == "install" and not given.get("command"):
+        raise UserError(
+            f"{where}, {path}, is to be installed, and nothing says how",
+            hint="give the command: {path: node_modules, how: install, command: npm ci}",
+        )
+    folder, name = os.path.split(os.path.normpath(path))
+    inputs = given.get("inputs")
+    given["setup"] = {
+        "command": given.get("command"),
+        "folder": folder or ".",
+        "inputs": LOCK_FILES.get(name, []) if inputs is None else inputs,
+        "parallel": given.get("parallel", False),
+    }
+    return given
+
+
+WAYS = ("link", "copy", "install")
+
+
+def _by_way(dependencies: t.Sequence[dict[str, t.Any]], how: str) -> list[dict[str, t.Any]]:
+    return [
+        {key: item[key] for key in ("path", "source", "optional") if key in item}
+        for item in dependencies
+        if item["how"] == how
+    ]
 
 
 def _adopted(repo: Repo, worktree: t.Mapping[str, t.Any]) -> Repo:

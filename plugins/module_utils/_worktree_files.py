@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from . import _cow
+from . import _cow, _guard, _include
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import Manifest, link_signature, signature
@@ -39,6 +39,8 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
             "source": {"type": "path", "required": True},
             "links": _ENTRY,
             "copies": _ENTRY,
+            "installed": {"type": "list", "elements": "str", "default": []},
+            "include": {"type": "str", "default": _include.DEFAULT},
         },
     },
 }
@@ -46,22 +48,55 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 def operation(params: Params, *, check: bool) -> Result:
     """Link and copy what the worktrees need; what a run before placed there, and was edited since, stays."""
-    to_do = []
+    to_do: list[_Entry] = []
+    to_unlink: list[str] = []
+    to_guard: list[str] = []
     for worktree in params["worktrees"]:
         if (os.path.lexists(worktree["path"]) or not check) and Manifest.of(worktree["path"]) is None:
             raise UserError(f"repository {worktree['name']}: {worktree['path']} is not a linked worktree")
         entries = [_Entry(worktree, kind, given) for kind in ("link", "copy") for given in worktree[_KINDS[kind]]]
         to_do += [entry for entry in entries if entry.is_wanted()]
+        to_do += _included(worktree, entries)
+        to_unlink += [place for path in worktree["installed"] if _is_our_link(place := inside(worktree["path"], path))]
+        if any(entry.is_shared_dependency for entry in entries) and not _guard.is_there(worktree["path"]):
+            to_guard.append(worktree["path"])
+    actions = [f"unlink {place}" for place in to_unlink]
     if not check:
+        for place in to_unlink:
+            os.unlink(place)
         for worktree in params["worktrees"]:
             keep_out_of_git(worktree["path"], [entry.place for entry in to_do if entry.worktree is worktree])
-    actions = [entry.told() if check else entry.put() for entry in to_do]
+    actions += [entry.told() if check else entry.put() for entry in to_do]
+    for path in to_guard:
+        if not check:
+            _guard.put(path)
+        actions.append(f"guard the shared dependencies of {path}")
     headers = {"before_header": "links and copies", "after_header": "links and copies"}
     return {
-        "changed": bool(to_do),
+        "changed": bool(actions),
         "actions": actions,
-        "diff": [{**headers, "before": "", "after": "".join(f"{line}\n" for line in actions)}] if to_do else [],
+        "diff": [{**headers, "before": "", "after": "".join(f"{line}\n" for line in actions)}] if actions else [],
     }
+
+
+def _included(worktree: Params, entries: t.Sequence[_Entry]) -> list[_Entry]:
+    """What the repository's own list wants besides; a place where something is stays as it is."""
+    found = []
+    for path in _include.included(worktree["source"], worktree["include"]):
+        if any(f"{path}/".startswith(f"{other.path}/") or f"{other.path}/".startswith(f"{path}/") for other in entries):
+            continue
+        try:
+            entry = _Entry(worktree, "copy", {"path": path, "source": None, "optional": True})
+        except UserError:
+            continue  # the branch has a symbolic link there, which leads out
+        if not os.path.lexists(entry.place):
+            found.append(entry)
+    return found
+
+
+def _is_our_link(place: str) -> bool:
+    manifest = Manifest.around(place)
+    return os.path.islink(place) and manifest is not None and manifest.is_ours(place)
 
 
 _KINDS = {"link": "links", "copy": "copies"}
@@ -74,7 +109,7 @@ class _Entry:
         self.worktree = worktree
         self.kind = kind
         self.optional = given["optional"]
-        self.path = given["path"]
+        self.path = os.path.normpath(given["path"])
         self.place = inside(worktree["path"], self.path)
         self.source = os.path.normpath(os.path.join(worktree["source"], given["source"] or given["path"]))
 
@@ -83,7 +118,9 @@ class _Entry:
         manifest = Manifest.around(self.place)
         if self.kind == "link" and os.path.islink(self.place) and os.readlink(self.place) == self.source:
             return False
-        if self.kind == "copy" and manifest and manifest.knows(self.place) and os.path.lexists(self.place):
+        was_link = _is_our_link(self.place) and not os.path.islink(self.source)
+        is_known = manifest is not None and manifest.knows(self.place) and os.path.lexists(self.place)
+        if self.kind == "copy" and is_known and not was_link:
             return False
         if not os.path.lexists(self.source):
             if self.optional:
@@ -95,6 +132,11 @@ class _Entry:
         refuse_foreign(self.place, manifest, f"{self.kind} {self.source} to")
         return True
 
+    @property
+    def is_shared_dependency(self) -> bool:
+        """Whether an install into it would reach every worktree."""
+        return self.kind == "link" and os.path.basename(self.place) in _guard.DEPENDENCIES
+
     def told(self) -> str:
         return f"{self.kind} {self.place} from {self.source}"
 
@@ -104,10 +146,11 @@ class _Entry:
         os.makedirs(os.path.dirname(self.place), exist_ok=True)
         if self.kind == "link":
             self._note(link_signature(self.source))
-            if os.path.islink(self.place):
-                os.unlink(self.place)
+            _cow.make_way(self.place)
             os.symlink(self.source, self.place)
             return self.told()
+        if os.path.islink(self.place):
+            os.unlink(self.place)
         way = _cow.copy(self.source, self.place, before=lambda copied: self._note(signature(copied)))
         return f"{self.told()} ({'shared blocks' if way == 'reflink' else 'full copy'})"
 

@@ -17,7 +17,7 @@ import subprocess
 import time
 import typing as t
 
-from . import _commands, _exclude, _git, _hooks, _work
+from . import _blocks, _commands, _exclude, _git, _guard, _hooks, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, TRASH, Listed, Repository
@@ -866,7 +866,16 @@ def _leave(member: Member) -> None:
         repository.throw_away(place)
         with contextlib.suppress(OSError):
             os.removedirs(os.path.dirname(place))
-    shutil.rmtree(os.path.join(str(repository.admin_of(member.path)), LOGS), ignore_errors=True)
+    others = [
+        Manifest.in_admin("", admin) for admin in repository.admins() if admin != repository.admin_of(member.path)
+    ]
+    for path in manifest.blocks if os.path.lexists(member.path) else ():
+        _blocks.take_out(os.path.join(member.path, path))
+        # His file is seen by git again, unless another worktree has one of that name.
+        if not any(path in (*other.written, *other.blocks) for other in others):
+            _exclude.remove(repository.common, _exclude.pattern_of(path))
+    for folder in (LOGS, _guard.FOLDER):
+        shutil.rmtree(os.path.join(str(repository.admin_of(member.path)), folder), ignore_errors=True)
     manifest.forget()
 
 

@@ -13,7 +13,7 @@ author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
   - Takes the env file of the main working tree, places the task's values in it and leaves all else as it is, or
-    writes a file whose whole content is given.
+    writes a file whose whole content is given. A file that git has is taken as git has it.
   - Values are written such that bash, docker compose, python-dotenv and Node's dotenv read them alike. A value of which
     that cannot be said is refused.
   - All files are checked before the first is written. What somebody else put in the place of O(files[].content) is
@@ -87,6 +87,31 @@ options:
           - Mutually exclusive with O(files[].content).
         type: dict
         default: {}
+      overrides:
+        description:
+          - Values by key that follow at the end of the file, as lines of their own, whatever stands before. Every
+            reader takes the last one.
+          - Mutually exclusive with O(files[].content).
+        type: dict
+        default: {}
+      patch_ports:
+        description:
+          - Whether each port of the main tree (O(main_ports)) becomes the task's own (O(ports)), inside URLs too.
+          - A number is taken for a port where the key says so (C(DB_PORT)), behind a host of this machine
+            (C(http://localhost:3000/api), also C(127.0.0.1), C([::1]), C(*.localhost), C(*.test) and
+            C(host.docker.internal)), or as C(port=) of a connection string. Others stay, such as C(TIMEOUT=3000), a
+            password C(3000) and C(https://api.example.com:3000).
+          - In a file that somebody has edited in the worktree, ports are left as they are.
+        type: bool
+        default: false
+      rewrite_paths:
+        description:
+          - Whether each absolute path into a main tree, any O(worktrees[].source), becomes that into the worktree.
+          - O(files[].path) tells the language. In C(.json), C(.jsonc) and C(.toml), the text of strings is looked at,
+            keys as well; in others, the values of an env file. Comments, order and blanks stay.
+          - Paths into C(.git) and into a worktree stay as they are.
+        type: bool
+        default: false
       content:
         description:
           - The whole text of the file, in place of a source and values.
@@ -97,6 +122,16 @@ options:
           - It defaults to V('0600') where the database's password is in it, else to those of the source, or V('0644')
             with O(files[].content).
         type: str
+  ports:
+    description:
+      - The task's ports by their names, for O(files[].patch_ports).
+    type: dict
+    default: {}
+  main_ports:
+    description:
+      - The main tree's ports by the same names.
+    type: dict
+    default: {}
   password_file:
     description:
       - The file that keeps the password of the task's database.
@@ -124,6 +159,28 @@ EXAMPLES = r"""
           DEBUG: true
           DATABASE_URL: postgresql://postgres:PARALLEL_WORKTREES_DATABASE_PASSWORD@127.0.0.1:15433/postgres
     password_file: "{{ workspace_root }}/secrets/database"
+
+- name: Ports of the task in place of the main tree's, and paths too
+  parallel.worktrees.env_file:
+    worktrees:
+      - name: app
+        path: "{{ workspace_root }}/app/.worktrees/fix-login"
+        source: "{{ workspace_root }}/app"
+    files:
+      - repo: app
+        path: .env
+        patch_ports: true
+        overrides:
+          FRONTEND_PORT: 3100
+      - repo: app
+        path: .mcp.json
+        rewrite_paths: true
+    ports:
+      frontend: 3100
+      backend: 5100
+    main_ports:
+      frontend: 3000
+      backend: 5000
 
 - name: A file of which the task writes all
   parallel.worktrees.env_file:
@@ -157,8 +214,9 @@ files:
 failure:
   description:
     - V(user) for a path that leads out of the worktree, a place where something is that this collection did not
-      write, or a key, value or mode that cannot be written.
-    - V(environment) for a source that is missing, unreadable or not UTF-8, or a password file that may not be read.
+      write, a key, value or mode that cannot be written, or two ports of the main tree with one number.
+    - V(environment) for a source that is missing, unreadable, not UTF-8 or not the JSON or TOML that its suffix says,
+      or a password file that may not be read.
   returned: failure
   type: str
   sample: environment

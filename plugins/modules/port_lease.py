@@ -18,7 +18,10 @@ description:
   - A slot is passed over if one of its ports is leased to anybody, or if any process listens on it, on any address.
   - An owner that has a lease keeps it, slot and ports, whatever O(ports), O(slots) and O(slot) say by now. Give it back
     first to get another.
-  - Nothing but the registry is touched.
+  - A lease may end by itself (O(expires_after)). One that has ended is as good as given back; each call for its owner
+    renews it. Leases end when somebody needs a slot, of whichever workspace.
+  - Nothing but the registry is touched, so this module can be used for ports alone, without anything else of this
+    collection.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -56,8 +59,9 @@ options:
     default: present
   ports:
     description:
-      - The ports of a lease. A key is a name of yours, a value a dictionary with C(base) (a whole number) and C(stride)
-        (a whole number, V(1) where it is left out).
+      - The ports of a lease. A key is a name of yours, a value a dictionary with C(base) (a whole number), C(stride)
+        (a whole number, V(1) where it is left out) and C(main) (the port that the main tree uses, C(base) where it is
+        left out).
       - A port of C(slots.first) or C(slots.last) outside of 1 to 65535 is refused.
       - Without ports, a lease is a slot only.
     type: dict
@@ -95,6 +99,11 @@ options:
       - The very slot to lease, whichever the strategy. Refused where it is not free.
       - Required with O(slots.strategy=fixed), unless the owner has a lease.
     type: int
+  expires_after:
+    description:
+      - Seconds after which a lease ends, unless it is used before. A call for an owner that has a lease is such a use.
+      - Left out, a new lease does not end, and one that there is lasts as long again as it did.
+    type: int
 seealso:
   - module: parallel.worktrees.task_record
 """
@@ -131,6 +140,16 @@ EXAMPLES = r"""
       first: 0
       last: 14
       strategy: hash
+
+- name: A port for an hour, for a script that wants nothing else of this collection
+  parallel.worktrees.port_lease:
+    workspace: previews
+    owners:
+      - pr-17
+    ports:
+      http:
+        base: 8000
+    expires_after: 3600
 
 - name: Give them back
   parallel.worktrees.port_lease:
@@ -171,7 +190,7 @@ leases:
         web: 8020
     passed_over:
       description:
-        - The slots that this call wanted first and did not get. Empty for a lease that was there before.
+        - The slots that were wanted first and not free when it was leased. It is kept with the lease.
         - With strategy V(lowest), slots that other owners of the workspace hold are not told.
       type: list
       elements: dict
@@ -184,8 +203,20 @@ leases:
           description: Why it was passed over.
           type: str
           sample: port 15433 (database) is taken by a process that is not ours
+    main_ports:
+      description: The main tree's number of each port, by its name.
+      type: dict
+      sample:
+        database: 15432
+        web: 8000
+    expires:
+      description: When it ends, in seconds since the epoch; V(none) for one that does not.
+      type: float
+      sample: 1790000000.5
 summary:
-  description: For people, the slots that this call passed over and why, a line each; V(none) where there are none.
+  description:
+    - For people, the slots that this call passed over and why, and the leases that had ended, a line each; V(none)
+      where there are none.
   returned: success
   type: str
   sample: "fix-login: slot 1 was passed over: port 15433 (database) is taken by a process that is not ours"
@@ -198,7 +229,8 @@ holders:
     - "1: fix-login"
 failure:
   description:
-    - V(user) if no slot is free, O(slot) is none of the slots or not free, or O(ports) or O(slots) make no sense.
+    - V(user) if no slot is free, O(slot) is none of the slots or not free, or O(ports), O(slots) or O(expires_after)
+      make no sense.
     - V(environment) for a registry that is damaged, read-only, on a full disk, locked for over 60 seconds, or of a
       newer version.
   returned: failure

@@ -44,6 +44,10 @@ options:
     description:
       - Tell of the task that has this worktree, where no O(task) is named.
     type: path
+  count:
+    description:
+      - With V(3), the tasks that O(task) names with V(-1), V(-2) and V(-3).
+    type: int
   repos:
     description:
       - The repositories to look for left worktrees in. One that is no repository is passed over.
@@ -228,6 +232,19 @@ tasks:
       type: dict
       sample:
         database: 15433
+    passed_over:
+      description: The slots that were wanted first and not free when it was leased, each with C(slot) and C(reason).
+      type: list
+      elements: dict
+    expires:
+      description: When its lease ends unless it is used before, in seconds since the epoch; V(none) if never.
+      type: float
+    agent:
+      description: Who works on it, as far as it was told; C(program), C(model) and C(description).
+      type: dict
+      sample:
+        program: claude
+        description: mend the login
     database:
       description: Its database.
       type: dict

@@ -14,6 +14,10 @@ author:
 description:
   - Links or copies what a worktree needs and git does not have, such as installed dependencies.
   - All entries are checked before the first is placed. What somebody else put in such a place is refused.
+  - Where a folder of dependencies is linked (C(node_modules), C(vendor), C(.venv), C(venv)), a guard is put into git's
+    folder for the worktree, as programs called C(composer), C(npm), C(pnpm), C(yarn), C(bun), C(uv) and C(pip). First
+    on the PATH, they refuse what would write through the link, and run the real ones for everything else. See
+    M(parallel.worktrees.task_exec), M(parallel.worktrees.worktree_setup) and M(parallel.worktrees.worktree_shell).
   - What is placed is noted in git's folder for the worktree, so that its removal can tell it from work, and kept out of
     git through C(info/exclude) where git does not ignore it.
 extends_documentation_fragment:
@@ -80,6 +84,22 @@ options:
         elements: dict
         default: []
         suboptions: *entry
+      installed:
+        description:
+          - Folders of dependencies that a set-up command makes. Where a link of ours is in the place of one, it is
+            removed.
+        type: list
+        elements: str
+        default: []
+      include:
+        description:
+          - A file in O(worktrees[].source) with patterns as in C(.gitignore). What it matches is copied too, if git
+            ignores it; git itself decides both. It may well not exist.
+          - A place where something is stays as it is. Nothing is copied that O(worktrees[].links) or
+            O(worktrees[].copies) name, nor of other worktrees.
+          - Empty, there is no such file.
+        type: str
+        default: .worktreeinclude
 seealso:
   - module: parallel.worktrees.git_worktree
   - module: parallel.worktrees.env_file
@@ -110,6 +130,7 @@ actions:
   sample:
     - link /srv/shop/backend/.worktrees/fix-login/vendor from /srv/shop/backend/vendor
     - copy /srv/shop/backend/.worktrees/fix-login/uploads from /srv/shop/backend/uploads (full copy)
+    - guard the shared dependencies of /srv/shop/backend/.worktrees/fix-login
 failure:
   description:
     - V(user) for a path that leads out of the worktree, or a place where something is that this collection did not

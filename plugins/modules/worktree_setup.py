@@ -15,7 +15,8 @@ description:
   - Runs commands in worktrees, such as an installation of dependencies, in the order given. A command that has
     succeeded in a worktree is not run there again. The first that fails ends the call, and the next call goes on with
     it.
-  - A command is known by its text and its folder, so one that is changed is run.
+  - A command is known by its text and its folder, so one that is changed is run. So is one whose
+    O(worktrees[].setup[].inputs) have changed since it has run.
   - What a command prints is kept in git's folder for the worktree, in C(parallel-worktrees-logs), of mode 0600.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
@@ -62,6 +63,18 @@ options:
               - Where it runs, from O(worktrees[].path). A path that leads out of the worktree is refused.
             type: str
             default: .
+          inputs:
+            description:
+              - Files that the command is run on, such as a lock file, from its folder; shell patterns, with C(**) for
+                any depth. It is run again where their content has changed, and where one came or went.
+            type: list
+            elements: str
+            default: []
+          parallel:
+            description:
+              - Whether it may run at the same time as its neighbours of which this is said too, in whichever worktree.
+            type: bool
+            default: false
   variables:
     description:
       - Environment variables of the commands, added to those of this process.
@@ -86,6 +99,14 @@ EXAMPLES = r"""
           - command: git log -1 --format=%H > version.txt
           - command: test -n "$DATABASE_URL" && echo ready
             folder: config
+          - command: npm ci
+            folder: client
+            inputs: [package-lock.json]
+            parallel: true
+          - command: uv sync
+            folder: server
+            inputs: [uv.lock]
+            parallel: true
     variables:
       DATABASE_URL: postgresql://postgres:PARALLEL_WORKTREES_DATABASE_PASSWORD@127.0.0.1:15433/postgres
     password_file: "{{ workspace_root }}/secrets/database"

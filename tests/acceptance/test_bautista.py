@@ -225,6 +225,41 @@ def test_shared_dependencies_are_links(space, task):
 # Ports and the registry
 
 
+def test_rules_for_agents(space, task, tmp_path):
+    name = task["name"]
+    for repository in ("backend", "app", "informes"):
+        tree = space.worktree(repository, name)
+        rules = (tree / "AGENTS.md").read_text()
+        assert str(tree) in rules
+        for words in (
+            "Write only inside",
+            "composer install",
+            "npm ci",
+            "git worktree",
+            "Merge into no",
+            "last commit",
+        ):
+            assert words in rules
+        assert space.password(name) not in rules
+        assert "AGENTS.md" not in git(tree, "status", "--porcelain", "--untracked-files=all")
+        assert not (space.repository(repository) / "AGENTS.md").exists()
+    # That of dependencies is not left to an agent's good will.
+    for program in ("composer", "npm"):
+        (tmp_path / program).write_text('#!/bin/sh\necho "$0 $*" >> installed\n')
+        (tmp_path / program).chmod(0o755)
+    guarded = space.varied()
+    guarded.environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    for repository, command in (
+        ("backend", "composer require a/b"),
+        ("app", "npm ci"),
+        ("informes", "composer update"),
+    ):
+        run = guarded.run("exec", task=name, repos=repository, command=command)
+        assert run.code != 0
+        assert "which other worktrees share" in run.failures[-1]["msg"]
+        assert not (space.worktree(repository, name) / "installed").exists()
+
+
 def test_slots_are_the_lowest_free_and_given_again(space, own):
     space = space.varied(
         workspace_name=f"slots-{own}",

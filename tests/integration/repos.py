@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 import typing as t
 
 import pytest
@@ -176,6 +177,13 @@ class Sample:
             if "parallel.worktrees" in (common / "info" / "exclude").read_text():
                 found.append(common / "info" / "exclude")
         return [str(path) for path in found]
+
+
+def call(idea: types.ModuleType, *, check: bool = False, **given: t.Any) -> Result:
+    """What the module of an idea answers, failures as well."""
+    checked = ArgumentSpecValidator(idea.ARGUMENT_SPEC).validate(given)
+    assert not checked.error_messages, checked.error_messages
+    return answer(idea.operation, checked.validated_parameters, check=check, diff=True)
 
 
 def restore(result: Result) -> None:

@@ -57,11 +57,22 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "db_source": {"name": "app", "host_file": "{{ root }}/db_host.json"},
     "db_source_info": {"host_file": "{{ root }}/db_host.json"},
     "ci_workflow": {"worktrees": [SET_UP], "checks": [{"name": "tests", "command": "make test"}]},
+    "agent_file": {"worktrees": [SET_UP], "text": "Stay inside.", "files": [{"path": "AGENTS.md"}]},
     "env_file": {
         "worktrees": [BACKEND],
         "files": [
-            {"repo": "backend", "path": ".env", "values": {"PORT": 15433, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}}
+            {"repo": "backend", "path": ".env", "values": {"PORT": 15433, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}},
+            {
+                "repo": "backend",
+                "path": "more.env",
+                "source": ".env",
+                "patch_ports": True,
+                "rewrite_paths": True,
+                "overrides": {"LAST": "ü"},
+            },
         ],
+        "ports": {"web": 3001},
+        "main_ports": {"web": 1},
         "password_file": GIVEN_PASSWORD,
     },
     "git_worktree": {
@@ -113,7 +124,8 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "port_lease": {
         "workspace": "{{ workspace_name }}",
         "owners": ["fix", "other"],
-        "ports": {"web": {"base": "{{ base + 10 }}"}},
+        "ports": {"web": {"base": "{{ base + 10 }}", "main": 3000}},
+        "slots": {"strategy": "hash", "last": 5},
     },
     "task_database": {
         "backend": "container",
@@ -142,7 +154,24 @@ USUAL: dict[str, dict[str, t.Any]] = {
         "directory": "{{ root }}/integration",
     },
     "worktree_processes": {"paths": [TREE]},
-    "worktree_setup": {"worktrees": [{**SET_UP, "setup": [{"command": "echo one"}, {"command": "pwd > build"}]}]},
+    "worktree_setup": {
+        "worktrees": [
+            {
+                **SET_UP,
+                "setup": [
+                    {"command": "echo one", "inputs": [".env"]},
+                    {"command": "pwd > build", "parallel": True},
+                    {"command": "date > day", "parallel": True},
+                ],
+            }
+        ]
+    },
+    "worktree_shell": {
+        "worktrees": [SET_UP],
+        "loaders": ["direnv", "mise"],
+        "variables": {"NUMBER": 1, "TEXT": "it's", "SECRET": DATABASE_PASSWORD},
+        "password_file": GIVEN_PASSWORD,
+    },
 }
 """What every call of a module is given, beside what the call says."""
 
@@ -191,7 +220,8 @@ def death(module: str, **given: t.Any) -> list[Call]:
 FOREIGN = "{{ root }}/foreign"
 GROUND = (
     f"mkdir -p vendor uploads {FOREIGN}/parallel_worktrees/theirs;"
-    " date > uploads/day; echo PORT=1 > .env; echo hidden > password"
+    " date > uploads/day; echo PORT=1 > .env; echo hidden > password; echo out > secret.local;"
+    " echo '*.local' > .worktreeinclude; echo '*.local' >> .git/info/exclude"
 )
 DB_HOST = {"store": "xfs", "root": "/dev/pts", "state": "{{ root }}/db_host", "bin_directory": "/usr/bin"}
 DB_HOST |= {"user": "postgres"}
@@ -251,6 +281,9 @@ CALLS = [
     call("worktree_integration", SAME),
     call("worktree_integration", USER, target="missing"),
     call("worktree_integration", BAD, nonsense=1),
+    *life("agent_file", {"files": [{"path": "../AGENTS.md"}]}),
+    *life("worktree_shell", {"variables": {"a.b": 1}}),
+    call("worktree_shell", ENVIRONMENT, password_file="{{ root }}/missing"),
     # What runs in them
     call("task_exec", CHANGED, command=PROBE, title="fix", variables=VARIABLES, password_file=GIVEN_PASSWORD),
     call("task_exec", CHANGED, command="pwd", folder="."),

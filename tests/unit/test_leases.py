@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import pathlib
 import socket
+import sqlite3
 import typing as t
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ports import free_base
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _leases
+from ansible_collections.parallel.worktrees.plugins.module_utils import _leases, _registry
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
 
 DEFAULTS = {key: spec.get("default") for key, spec in _leases.ARGUMENT_SPEC.items()}
@@ -147,6 +149,105 @@ def test_ports_and_slots_that_cannot_be(
 ) -> None:
     with pytest.raises(UserError, match=words):
         lease(registry, "A", ports=ports, slots=slots)
+
+
+def test_what_was_passed_over_is_kept_with_the_lease(registry: pathlib.Path) -> None:
+    lease(registry, "A", workspace="other")
+    first = lease(registry, "A")
+    assert [over["slot"] for over in first["leases"][0]["passed_over"]] == [1]
+    assert "slot 1 was passed over" in first["summary"]
+    second = lease(registry, "A")
+    assert second["leases"] == first["leases"]
+    assert second["summary"] is None
+    assert not second["changed"]
+
+
+# Leases that end
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> t.Callable[[float], None]:
+    """Lets time pass."""
+    now = [1_000_000.0]
+    monkeypatch.setattr(_leases.time, "time", lambda: now[0])
+
+    def later(seconds: float) -> None:
+        now[0] += seconds
+
+    return later
+
+
+def test_a_lease_that_has_ended_is_given_to_the_next_who_asks(
+    registry: pathlib.Path, clock: t.Callable[[float], None]
+) -> None:
+    assert lease(registry, "A", expires_after=60)["leases"][0]["expires"] == 1_000_060
+    clock(59)
+    assert slots(lease(registry, "B")) == [2]
+    clock(2)
+    result = lease(registry, "C")
+    assert slots(result) == [1]
+    assert "slot 1 of A (w) was free again" in result["summary"]
+    assert slots(lease(registry, "A")) == [3]
+    clock(10**9)
+    assert slots(lease(registry, "B")) == [2]
+
+
+def test_use_renews_a_lease_for_as_long_as_before_and_is_no_change(
+    registry: pathlib.Path, clock: t.Callable[[float], None]
+) -> None:
+    lease(registry, "A", expires_after=60)
+    for _use in range(3):
+        clock(59)
+        used = lease(registry, "A")
+        assert not used["changed"]
+        assert used["diff"] == []
+    assert used["leases"][0]["expires"] == 1_000_000 + 3 * 59 + 60
+    # One that has ended and that nobody has taken is still its owner's.
+    clock(1000)
+    assert slots(lease(registry, "A")) == [1]
+    assert lease(registry, "A", expires_after=5)["leases"][0]["expires"] == 1_000_000 + 3 * 59 + 1000 + 5
+
+
+def test_check_mode_neither_renews_nor_ends_a_lease(registry: pathlib.Path, clock: t.Callable[[float], None]) -> None:
+    lease(registry, "A", expires_after=60)
+    clock(61)
+    before = registry.read_bytes()
+    assert slots(lease(registry, "B", check=True)) == [1]
+    assert slots(lease(registry, "A", check=True)) == [1]
+    assert registry.read_bytes() == before
+
+
+def test_a_port_that_somebody_listens_on_is_not_given_when_its_lease_has_ended(
+    registry: pathlib.Path, clock: t.Callable[[float], None]
+) -> None:
+    lease(registry, "A", expires_after=60)
+    clock(61)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", BASE + 1))
+        listener.listen()
+        assert slots(lease(registry, "B")) == [2]
+
+
+def test_a_time_that_is_none(registry: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="lease_expires_after is 0"):
+        lease(registry, "A", expires_after=0)
+
+
+def test_the_main_trees_ports(registry: pathlib.Path) -> None:
+    given = lease(registry, "A", ports={"web": {"base": BASE, "main": 3000}, "api": {"base": BASE + 20}})
+    assert given["leases"][0]["main_ports"] == {"web": 3000, "api": BASE + 20}
+    assert lease(registry, "A", state="absent")["leases"] == []
+
+
+def test_a_registry_of_the_version_before_is_brought_up_to_date(registry: pathlib.Path) -> None:
+    with contextlib.closing(connection := sqlite3.connect(registry)), connection:
+        connection.executescript(_registry.SCHEMA)
+        connection.execute("insert into lease (workspace, owner, slot, created) values ('w', 'A', 1, 0)")
+        connection.execute("pragma user_version = 1")
+    assert slots(lease(registry, "B", check=True)) == [2]
+    assert slots(lease(registry, "B")) == [2]
+    assert lease(registry, "A", expires_after=60)["leases"][0]["expires"] > 0
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

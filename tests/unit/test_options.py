@@ -59,6 +59,7 @@ def test_each_variable_has_one_owner() -> None:
         {"database_port": "{{ task_facts.ports.database }}", "database_memory": None, "database_name": 7},
         {"database_timeout": 1.5, "count": "30", "lease_slot": 0, "lease_slots": {"last": "15"}},
         {"database_timeout": "1.5", "database_settings": {"jit": False}},
+        {"env_shell": ["file", "mise"]},
     ],
 )
 def test_what_is_right_passes(given: dict[str, t.Any]) -> None:
@@ -77,6 +78,7 @@ def test_what_is_right_passes(given: dict[str, t.Any]) -> None:
             {"lease_slots": {"strategy": "foo"}},
             "lease_slots.strategy is 'foo', and has to be one of lowest, hash, fixed",
         ),
+        ({"env_shell": ["file", "fish"]}, "env_shell[1] is 'fish', and has to be one of file, direnv, mise"),
         ({"lease_slots": {"frist": 3}}, "lease_slots.frist: nothing reads it; did you mean first?"),
         ({"lease_slots": 15}, "lease_slots is 15, and has to be a dictionary"),
         ({"lease_slot": "1.5"}, "lease_slot is '1.5', and has to be a whole number"),
