@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import typing as t
 
@@ -32,6 +32,7 @@ from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import LOGS
 from ._placing import inside
+from ._state import state_folder
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "task": {"type": "str", "required": True},
@@ -124,6 +125,7 @@ def _given(worktree: t.Mapping[str, str], params: Params, kind: str) -> dict[str
         "folders": [worktree["path"], common, main],
         "checks": [one for one in checks if not params["only"] or one["name"] in params["only"]],
         "kind": kind,
+        "scratch": os.path.join(state_folder(), FOLDER, hashlib.sha256(os.fsencode(admin)).hexdigest()[:16]),
         **{key: params[key] for key in ("variables", "password_file", "image", "timeout")},
     }
 
@@ -145,6 +147,7 @@ def _start(folder: str, given: dict[str, t.Any]) -> None:
             raise
         for name in os.listdir(folder):
             os.unlink(os.path.join(folder, name))
+        shutil.rmtree(given["scratch"], ignore_errors=True)  # of one that was killed
         _files.write(os.path.join(folder, PROGRAM), _program.archive("_analysis"), mode=0o600)
         _files.write(os.path.join(folder, TASKS), json.dumps(given).encode(), mode=0o600)
         _note(folder, [_report(one["name"], folder) for one in given["checks"]])
@@ -226,16 +229,24 @@ def main(_arguments: t.Sequence[str]) -> int:
     folder = os.path.dirname(os.path.abspath(sys.argv[0]))
     given = _gates.load_settings(os.path.join(folder, TASKS))
     reports = {one["name"]: _report(one["name"], folder) for one in given["checks"]}
+    for one in given["checks"]:
+        os.makedirs(_scratch(one, given), mode=0o700)
     with concurrent.futures.ThreadPoolExecutor(max(1, len(reports))) as pool:
         running = [pool.submit(_analyze, one, given, folder) for one in given["checks"]]
         for ended in concurrent.futures.as_completed(running):
             report = ended.result()
             reports[report["name"]] = report
             _note(folder, list(reports.values()))
+    shutil.rmtree(given["scratch"], ignore_errors=True)
     worktree = {"name": os.path.basename(given["worktree"])}
     text = _text(given["task"], worktree, DONE, list(reports.values()))
     _files.write(os.path.join(folder, f"{SUMMARY}.txt"), text.encode("utf-8", "replace"), mode=0o600)
     return 0
+
+
+def _scratch(one: Params, given: Params) -> str:
+    """The folder that a check has for itself and may write to."""
+    return os.path.join(given["scratch"], _file(one["name"]).removesuffix(".txt"))
 
 
 def _note(folder: str, reports: t.Sequence[dict[str, t.Any]]) -> None:
@@ -252,7 +263,7 @@ def _analyze(one: Params, given: Params, folder: str) -> dict[str, t.Any]:
     """Run one check, and write its report."""
     began = time.time()
     known: t.Mapping[str, str] = {}
-    scratch = tempfile.mkdtemp(prefix="parallel-worktrees-")
+    scratch = _scratch(one, given)
     try:
         known = _exec.known_secrets(given["password_file"])
         done = _run(one, given, scratch, _exec.variables(given["variables"], given["password_file"]))

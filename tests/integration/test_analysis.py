@@ -237,7 +237,10 @@ def test_killed_and_begun_again(sample, tree):
     while analyze(sample, start=False, wait=False)["states"] == {"docs": "running"} and time.monotonic() < deadline:
         time.sleep(0.05)
     assert succeeded(analyze(sample, start=False))["states"] == {"docs": "interrupted"}
+    scratch = pathlib.Path(os.environ["XDG_STATE_HOME"]) / "parallel-worktrees" / "analysis"
+    assert list(scratch.iterdir())
     assert by_name(analyze(sample, checks=checks(quick="true")))["quick"]["verdict"] == "passed"
+    assert not list(scratch.iterdir())
     sample.remove("docs")
     assert sample.traces() == []
 
