@@ -537,7 +537,7 @@ class Cluster:
         try:
             with open(self._pid_file, encoding="utf-8", errors="replace") as file:
                 lines = file.read().splitlines()
-            if not _is_at_work(int(lines[0]), os.stat(self.data)):
+            if not _is_at_work(int(lines[0]), self.data, os.stat(self.data)):
                 return None
         except (OSError, ValueError, IndexError):
             return None
@@ -695,7 +695,7 @@ class Cluster:
         except FileNotFoundError:
             return []
         numbers = (int(entry) for entry in os.listdir("/proc") if entry.isdigit()) if among is None else among
-        return [pid for pid in numbers if _is_at_work(pid, home)]
+        return [pid for pid in numbers if _is_at_work(pid, self.data, home)]
 
     def last_words(self) -> str:
         try:
@@ -705,11 +705,20 @@ class Cluster:
             return "it left no log"
 
 
-def _is_at_work(pid: int, home: os.stat_result) -> bool:
-    """Whether a process is PostgreSQL and works in this folder: a number alone may be another process' by now."""
+def _is_at_work(pid: int, data: str, home: os.stat_result) -> bool:
+    """Whether a process is PostgreSQL and works in this folder: a number alone may be another process' by now.
+
+    :arg home: the folder, whatever its name.
+    """
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read() == "postgres\n" and os.path.samestat(os.stat(f"/proc/{pid}/cwd"), home)
+            if file.read() != "postgres\n":
+                return False
+        try:
+            return os.path.samestat(os.stat(f"/proc/{pid}/cwd"), home)
+        except PermissionError:  # in a container root may not look there; a server says it in its arguments
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                return os.fsencode(data) in file.read().split(b"\0")
     except OSError:
         return False
 

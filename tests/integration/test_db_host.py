@@ -305,6 +305,55 @@ def test_a_source_is_set_up_refreshed_and_told_of(host, dump):
     assert gone["changed"]
 
 
+PRIMARY = """
+cd / && programs=/usr/lib/postgresql/15/bin && run="runuser -u parallel-worktrees --"
+if [ ! -e /var/lib/primary ]; then
+    install -d -o parallel-worktrees /var/lib/primary
+    $run $programs/initdb --no-sync --auth=trust --username=postgres /var/lib/primary/data >/dev/null
+fi
+$run $programs/pg_ctl --pgdata /var/lib/primary/data --log /var/lib/primary/log --options '-p 5999 -k /tmp' --wait start
+"""
+
+
+def test_a_standby_is_a_unit_that_comes_back(host):
+    def psql(sql):
+        return host.on("psql", "-XAtq", "-h", "/tmp", "-p", "5999", "-U", "postgres", "-c", sql)
+
+    def streams():
+        (told,) = host.calls({"db_source_info": {"name": "live"}})
+        return (told["sources"][0]["standby"] or {}).get("streaming")
+
+    host.on("sh", "-ec", PRIMARY)
+    psql("create role copy login replication; create table goods as select 'tea' as name")
+    source = {
+        "kind": "standby",
+        "host": "127.0.0.1",
+        "port": 5999,
+        "user": "copy",
+        "slot": "live",
+        "database": "postgres",
+    }
+    given = {"db_host_sources": {"live": source}}
+    host.run("db_host", **given).must()
+    unit = "parallel-worktrees-source@live"
+    assert host.on("systemctl", "is-active", unit) == "active"
+    assert host.run("db_host", **given).must().changed == 0
+    assert wait_for(lambda: not streams(), seconds=60) is False
+
+    host.machine.reboot()
+    host.on("sh", "-ec", PRIMARY)
+    assert wait_for(lambda: not streams(), seconds=60) is False
+    host.run("db_refresh", source="live").must()
+    assert len(host.on("ls", f"{ROOT}/goldens/live").split()) == 2
+
+    (gone,) = host.calls({"db_source": {"name": "live", "state": "absent"}})
+    assert gone["changed"]
+    assert host.on("systemctl", "is-active", unit, may_fail=True) == "inactive"
+    assert psql("select count(*) from pg_replication_slots") == "0"
+    host.on("sh", "-ec", "pkill -INT -o -f /var/lib/primary/data; rm -r /var/lib/primary")
+    host.run("db_host").must()
+
+
 def test_cron_and_processes_in_the_place_of_systemd(machines, tmp_path):
     """Which here starts nothing but cron."""
     machine = machines()

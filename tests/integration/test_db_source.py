@@ -283,7 +283,7 @@ def test_a_golden_has_what_the_primary_had(standing, primary):
 
 def test_goldens_go_when_the_policy_says_so_but_not_from_under_branches(standing):
     used = standing.branch("stands")
-    for _ in range(3):
+    for _again in range(3):
         standing.must(refresh=True)
     names = [one.name for one in standing.goldens()]
     assert names[0] == used
@@ -544,7 +544,7 @@ def test_two_at_once_make_two(app):
     """Neither hurts the other, and both are whole."""
     app.change(keep=9)
     before = {one.name for one in app.goldens()}
-    runs = [fork(lambda: app.must(refresh=True)["source"]["golden"]) for _ in range(2)]
+    runs = [fork(lambda: app.must(refresh=True)["source"]["golden"]) for _run in range(2)]
     assert [bool(outcome(one)) for one in runs] == [True, True]
     made = [one for one in app.goldens() if one.name not in before]
     assert len(made) == 2

@@ -407,3 +407,24 @@ def test_the_record_is_what_is_read_back(cluster):
     content = json.loads(pathlib.Path(cluster.folder, "cluster.json").read_text(encoding="utf-8"))
     assert content == dataclasses.asdict(RECORD)
     assert cluster.record() == RECORD
+
+
+def test_a_server_is_known_by_its_arguments_where_its_folder_may_not_be_seen(tmp_path, monkeypatch):
+    program = tmp_path / "postgres"
+    shutil.copy(shutil.which("sleep") or "", program)
+    process = subprocess.Popen([program, "60", "0"])
+    real = os.stat
+
+    def stat(path, **options):
+        if str(path).endswith("/cwd"):
+            raise PermissionError(path)
+        return real(path, **options)
+
+    try:
+        monkeypatch.setattr(os, "stat", stat)
+        assert _clusters._is_at_work(process.pid, "60", real(tmp_path))
+        assert not _clusters._is_at_work(process.pid, "6", real(tmp_path))
+        assert not _clusters._is_at_work(os.getpid(), "60", real(tmp_path))
+    finally:
+        process.kill()
+        process.wait()
