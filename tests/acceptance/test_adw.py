@@ -233,6 +233,21 @@ def test_each_of_three_that_disagree_is_named(space):
 # Clean-up
 
 
+def test_a_finished_task_is_merged_into_main_and_pushed(space):
+    space.provision("merged1", branch="feat/merge").must()
+    tree = space.worktree("merged1")
+    (tree / "feature").write_text("done\n")
+    git(tree, "add", "feature")
+    git(tree, "commit", "--quiet", "--message", "feature")
+    tip = git(tree, "rev-parse", "HEAD")
+    run = space.run("integrate", task="merged1").must()
+    assert "merged1: integrated" in run.stdout
+    main = git(space.repository(), "rev-parse", "main")
+    assert tip in git(space.repository(), "show", "--no-patch", "--format=%P", main).split()
+    assert git(space.repository(), "ls-remote", "origin", "refs/heads/main").split()[0] == main
+    assert (space.repository() / "feature").exists(), "the main tree was clean, and has followed"
+
+
 def test_remove_and_remove_by_force(space):
     space.provision("a1b2c3d4").must()
     tree = space.worktree("a1b2c3d4")

@@ -176,6 +176,20 @@ def test_a_project_with_rules_of_its_own_keeps_them(space):
 # Environment and commands
 
 
+def test_helpers_analyse_in_the_background_and_leave_a_report_each(space):
+    space.provision("login").must()
+    tree = space.worktree("login")
+    before = git(tree, "status", "--porcelain", "--ignored")
+    checks = ["test", "lint", "review", "security", "coverage"]
+    run = space.run("analyze", task="login", wait="true").must()
+    reports = {one["name"]: pathlib.Path(one["file"]).read_text() for one in run.result("worktree_analysis")["reports"]}
+    assert sorted(reports) == sorted(checks)
+    # The npm of these tests writes what it does into its log, and nothing into the worktree.
+    assert git(tree, "status", "--porcelain", "--ignored") == before
+    for name in checks:
+        assert name in run.stdout
+
+
 def test_the_environment_is_there_to_be_sourced(space):
     space.provision("login").must()
     script = '. ./.task.env; printf %s "$TASK_NAME"'
