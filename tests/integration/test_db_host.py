@@ -273,8 +273,9 @@ def dump(stranger):
     """A dump that PostgreSQL has written."""
     script = """
         initdb --no-sync --auth=trust /tmp/data && pg_ctl --pgdata /tmp/data --options '-k /tmp -h ""' --wait start
-        psql --host /tmp --command "create table goods as select 'tea' as name" postgres
-        pg_dump --host /tmp --format custom --file /tmp/dump postgres
+        createdb --host /tmp shop
+        psql --host /tmp --command "create table goods as select 'tea' as name" shop
+        pg_dump --host /tmp --format custom --file /tmp/dump shop
     """
     done = stranger.exec_run(["gosu", "postgres", "sh", "-ec", script])
     assert done.exit_code == 0, done.output
@@ -284,7 +285,7 @@ def dump(stranger):
 def test_a_source_is_set_up_refreshed_and_told_of(host, dump):
     assert host.machine.container.put_archive("/srv", dump)
     host.on("chmod", "644", "/srv/dump")
-    source = {"kind": "dump", "dump": "/srv/dump", "database": "postgres"}
+    source = {"kind": "dump", "dump": "/srv/dump", "database": "shop"}
     given = {"db_host_sources": {"shop": source}}
     assert host.run("db_host", "--check", **given).must().changed
     host.run("db_host", **given).must()
