@@ -70,7 +70,7 @@ def test_what_is_right_passes(given: dict[str, t.Any]) -> None:
     [
         (
             {"database_backend": "dockr"},
-            "database_backend is 'dockr', and has to be one of none, container, embedded, shared",
+            "database_backend is 'dockr', and has to be one of none, branch, container, embedded, shared",
         ),
         ({"database_backend": ["none"]}, "database_backend is a list, and has to be a text"),
         (
