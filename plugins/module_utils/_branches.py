@@ -869,6 +869,7 @@ class Work:
         address = _postgres.Address(sockets, mark.port, mark.admin, mark.database)
         server = _services.server_in(self.folder(shelf, name))
         until, looked = time.monotonic() + timeout, time.monotonic()
+        reason = ""
         while True:
             try:
                 with _pgbouncer.as_user(self.host.account.uid):
@@ -1059,4 +1060,4 @@ def main(arguments: t.Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

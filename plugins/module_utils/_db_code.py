@@ -10,19 +10,16 @@ Whoever imports this takes along what timers run, so all of it travels with the 
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
 import os
 import typing as t
 
-from . import _branches, _files, _sources
+from . import _branches, _files, _program, _sources
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 
 ARGUMENT_SPEC: dict[str, t.Any] = {"directory": {"type": "path", "default": "/usr/local/lib/parallel-worktrees"}}
 
-PACKAGE = "parallel_worktrees"
 BEGIN = "__init__.py"
 ENTRIES = tuple(module.__name__.rpartition(".")[2] for module in (_branches, _sources))
 """What timers and the start of the machine run."""
@@ -30,8 +27,9 @@ ENTRIES = tuple(module.__name__.rpartition(".")[2] for module in (_branches, _so
 
 def operation(params: Params, *, check: bool) -> Result:
     """Write the package."""
-    folder = os.path.join(params["directory"], PACKAGE)
-    wanted = {BEGIN: b"", **{f"{name}.py": source for name, source in sources().items()}}
+    folder = os.path.join(params["directory"], _program.PACKAGE)
+    sources = _program.sources(*ENTRIES)
+    wanted = {BEGIN: b"", **{f"{name}.py": source.encode() for name, source in sources.items()}}
     found = _found(folder)
     stale = sorted(found.keys() - wanted.keys())
     differing = sorted(name for name, content in wanted.items() if found.get(name) != content)
@@ -57,27 +55,6 @@ def operation(params: Params, *, check: bool) -> Result:
         else [],
         "package": folder,
     }
-
-
-def sources() -> dict[str, bytes]:
-    """The source of each idea that the entries need, whether it lies in a folder or in the archive of a module."""
-    found: dict[str, bytes] = {}
-    waiting = list(ENTRIES)
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        spec: t.Any = importlib.util.find_spec(f"{__package__}.{name}")
-        found[name] = spec.loader.get_source(spec.name).encode()
-        waiting += _imported(found[name])
-    return found
-
-
-def _imported(source: bytes) -> t.Iterator[str]:
-    """The ideas that an idea imports, as ``from . import _x`` or ``from ._x import y``."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            yield from [node.module] if node.module else [alias.name for alias in node.names]
 
 
 def _found(folder: str) -> dict[str, bytes]:

@@ -440,7 +440,7 @@ def _check_is_empty(place: str, *, is_file: bool) -> None:
         ) from error
     with open(handle, "rb") as file:
         end = file.seek(0, os.SEEK_END)
-        for begin in {0, max(0, end - EDGE)}:
+        for begin in dict.fromkeys((0, max(0, end - EDGE))):
             file.seek(begin)
             if file.read(EDGE).strip(b"\0"):
                 raise UserError(

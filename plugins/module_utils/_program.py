@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A program of one file, made of ideas of this collection, for what runs later and without it.
+"""The sources of ideas of this collection, and programs of one file made of them, for what runs later and without it.
 
 Private to this collection: may change without notice.
 
@@ -32,7 +32,7 @@ def archive(entry: str) -> bytes:
     files = {
         "__main__.py": f"import sys\n\nfrom {PACKAGE}.{entry} import main\n\nsys.exit(main(sys.argv[1:]))\n",
         f"{PACKAGE}/__init__.py": "",
-        **{f"{PACKAGE}/{name}.py": source for name, source in sorted(_needed(entry).items())},
+        **{f"{PACKAGE}/{name}.py": source for name, source in sorted(sources(entry).items())},
     }
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as made:
@@ -46,10 +46,10 @@ def line(program: str, *arguments: str) -> str:
     return shlex.join((sys.executable, program, *arguments))
 
 
-def _needed(entry: str) -> dict[str, str]:
-    """The sources of an idea and of all that it imports of this collection, by name."""
+def sources(*entries: str) -> dict[str, str]:
+    """The sources of ideas and of all that they import of this collection, by name."""
     found: dict[str, str] = {}
-    pending = [entry]
+    pending = list(entries)
     while pending:
         name = pending.pop()
         if name not in found:

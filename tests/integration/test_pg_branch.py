@@ -357,7 +357,7 @@ def _asked(host, name, owner):
 
 def test_the_same_asked_for_twice_at_once(host, name):
     with concurrent.futures.ProcessPoolExecutor(3) as pool:
-        results = [one.result() for one in [pool.submit(_asked, host, name, "t/a@0") for _ in range(3)]]
+        results = [one.result() for one in [pool.submit(_asked, host, name, "t/a@0") for _number in range(3)]]
     assert sorted(one["changed"] for one in results) == [False, False, True]
     host.must(name, owner="t/a@0", state="absent")
 
