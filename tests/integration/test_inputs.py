@@ -16,6 +16,7 @@ from integration import workspaces
 from integration.workspaces import docker, git, snapshot
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _leases
+from ansible_collections.parallel.worktrees.plugins.module_utils._door import filled
 
 ONE = [{"name": "docs"}]
 
@@ -238,16 +239,20 @@ def test_a_lease_that_makes_no_sense(untouched, variables, words):
     untouched.provision("leased", **variables).refused("user", *words)
 
 
+def lease(**given):
+    _leases.operation(filled(_leases.ARGUMENT_SPEC, given), check=False)
+
+
 def test_all_slots_are_used(untouched, tmp_path):
     registry = str(tmp_path / "registry")
-    common = {"registry": registry, "workspace": untouched.name, "slot": None, "slots": None}
+    common = {"registry": registry, "workspace": untouched.name, "slots": None}
     ports = untouched.variables["lease_ports"]
     holders = [f"holder-{number}" for number in range(1, 100)]
-    _leases.operation({**common, "owners": holders, "state": "present", "ports": ports}, check=False)
+    lease(**common, owners=holders, ports=ports)
     run = untouched.provision("one-more", workspace_registry=registry)
     message = run.refused("user", "one-more", "all slots from 1 to 99 are taken", "1: holder-1,", "99: holder-99")
     assert "parallel.worktrees.teardown" in message
-    _leases.operation({**common, "owners": holders[41:42], "state": "absent", "ports": {}}, check=False)
+    lease(**common, owners=holders[41:42], state="absent")
     run = untouched.provision("one-more", "--check", workspace_registry=registry).must()
     assert run.result("port_lease")["leases"][0]["slot"] == 42
 
@@ -268,18 +273,7 @@ def test_a_damaged_registry(space, tmp_path):
 
 def test_a_registry_with_torn_pages(space, tmp_path):
     registry = tmp_path / "registry"
-    _leases.operation(
-        {
-            "registry": str(registry),
-            "workspace": space.name,
-            "owners": ["a"],
-            "state": "present",
-            "ports": {},
-            "slots": None,
-            "slot": None,
-        },
-        check=False,
-    )
+    lease(registry=str(registry), workspace=space.name, owners=["a"], slots=None)
     content = registry.read_bytes()
     registry.write_bytes(content[:100] + os.urandom(len(content) - 100))
     space.provision("any", workspace_registry=str(registry)).refused("environment", str(registry))
