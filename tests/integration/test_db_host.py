@@ -340,11 +340,11 @@ def test_a_standby_is_a_unit_that_comes_back(host):
     unit = "parallel-worktrees-source@live"
     assert host.on("systemctl", "is-active", unit) == "active"
     assert host.run("db_host", **given).must().changed == 0
-    assert wait_for(lambda: not streams(), seconds=60) is False
+    assert wait_for(lambda: not streams(), seconds=300) is False
 
     host.machine.reboot()
     host.on("sh", "-ec", PRIMARY)
-    assert wait_for(lambda: not streams(), seconds=60) is False
+    assert wait_for(lambda: not streams(), seconds=300) is False
     host.run("db_refresh", source="live").must()
     assert len(host.on("ls", f"{ROOT}/goldens/live").split()) == 2
 
