@@ -9,8 +9,11 @@ import ensurepip
 import pathlib
 import runpy
 import sys
+import sysconfig
 
-[wheel] = pathlib.Path(ensurepip.__file__).with_name("_bundled").glob("pip-*.whl")
+# Debian keeps the wheels elsewhere, and says so where Python was configured.
+bundled = pathlib.Path(ensurepip.__file__).with_name("_bundled")
+[wheel] = pathlib.Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or bundled).glob("pip-*.whl")
 sys.path.insert(0, str(wheel))
 sys.argv[1:] = ["install", "--quiet", "--no-index", "--find-links", str(wheel.parent), "pip"]
 runpy.run_module("pip", run_name="__main__")

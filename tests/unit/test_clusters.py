@@ -413,6 +413,9 @@ def test_a_server_is_known_by_its_arguments_where_its_folder_may_not_be_seen(tmp
     program = tmp_path / "postgres"
     shutil.copy(shutil.which("sleep") or "", program)
     process = subprocess.Popen([program, "60", "0"])
+    arguments = pathlib.Path(f"/proc/{process.pid}/cmdline")
+    while b"60" not in arguments.read_bytes():  # the kernel closes files first, by which it seems to run already
+        time.sleep(0.001)
     real = os.stat
 
     def stat(path, **options):
