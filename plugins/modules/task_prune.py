@@ -19,6 +19,7 @@ description:
   - A worktree with work in it stays, unless O(force=true).
 extends_documentation_fragment:
   - parallel.worktrees.attributes
+  - parallel.worktrees.looks
 attributes:
   check_mode:
     support: full
@@ -27,108 +28,10 @@ attributes:
   idempotent:
     support: full
 options:
-  registry:
-    description:
-      - The registry's file. One that is not there has no tasks.
-      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME) or, without that, in
-        C(~/.local/state).
-    type: path
   workspace:
     description:
       - The workspace to look at. It defaults to all that the registry knows.
     type: str
-  repos:
-    description:
-      - The repositories to look for left worktrees in. One that is no repository is passed over.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description:
-          - What to call the repository.
-        type: str
-        required: true
-      repo:
-        description:
-          - Its main working tree.
-        type: path
-        required: true
-  backend:
-    description:
-      - The back end to look for left databases in, V(container), V(embedded) or V(shared), beside those that tasks are
-        registered with.
-    type: str
-  docker_host:
-    description:
-      - With O(backend=container), the URL of the Docker daemon to ask. It defaults to E(DOCKER_HOST), or Docker's usual
-        socket.
-      - Where it does not answer, the databases of its tasks count as missing.
-    type: str
-  directory:
-    description:
-      - With O(backend=embedded), where clusters lie. It defaults as
-        O(parallel.worktrees.pg_cluster#module:directory) does.
-    type: path
-  branches:
-    description:
-      - With O(backend=branch), what M(parallel.worktrees.pg_branch_info) tells of the DB host. Those of other machines
-        are passed over.
-      - Without it, each task's branch is asked with the task's own password, and those of no task are not seen.
-    type: list
-    elements: dict
-  shared:
-    description:
-      - With O(backend=shared), the server to look in beside those of the registered tasks.
-      - Where it does not answer, the databases of its tasks count as missing.
-    type: dict
-    suboptions:
-      address:
-        description:
-          - Its address, or the folder of its socket.
-        type: str
-        default: 127.0.0.1
-      port:
-        description:
-          - Its port.
-        type: int
-        required: true
-      container:
-        description:
-          - The container that it runs in, where the workspace declares one.
-        type: str
-      admin_user:
-        description:
-          - As O(parallel.worktrees.pg_database#module:admin_user).
-        type: str
-        default: postgres
-      admin_password_file:
-        description:
-          - As O(parallel.worktrees.pg_database#module:admin_password_file).
-        type: path
-      maintenance_database:
-        description:
-          - As O(parallel.worktrees.pg_database#module:maintenance_database).
-        type: str
-        default: postgres
-  disposable:
-    description:
-      - Names of files and folders that are never work where git ignores them, as shell patterns.
-    type: list
-    elements: str
-    default:
-      - node_modules
-      - __pycache__
-      - "*.pyc"
-      - .venv
-      - .pytest_cache
-      - .mypy_cache
-      - .ruff_cache
-      - .hypothesis
-      - .tox
-      - .gradle
-      - .next
-      - .turbo
   apply:
     description:
       - Remove what was found. It is only reported otherwise.

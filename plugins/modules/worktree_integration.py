@@ -21,6 +21,8 @@ description:
     finished by the next one.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
+  - parallel.worktrees.gates
+  - parallel.worktrees.gates.surroundings
 attributes:
   check_mode:
     support: partial
@@ -85,88 +87,6 @@ options:
       - Where the worktrees for it are. What git ignores in them stays from one time to the next. It defaults to
         C(integration) in the state folder of the user.
     type: path
-  checks:
-    description:
-      - The checks, in the order in which they are made. Each has one of O(checks[].command), O(checks[].databases)
-        and
-        O(checks[].git).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description:
-          - What to call it; no two have one name.
-        type: str
-        required: true
-      command:
-        description:
-          - A line for C(/bin/sh), which passes where it ends with 0. After one that failed, the later ones of that
-            worktree are skipped.
-        type: str
-      folder:
-        description:
-          - Where the command runs, from the folder of the worktree.
-        type: str
-        default: .
-      databases:
-        description:
-          - A pattern of SQL's C(LIKE), such as V(test_db_%). It fails where the task's database server has databases
-            that match it. Those of tasks never count.
-        type: str
-      git:
-        description:
-          - With V(clean), it fails where something is not committed. With V(attached), where no branch is checked
-            out.
-        type: str
-        choices:
-          - clean
-          - attached
-      repos:
-        description:
-          - The repositories that it is meant for. It defaults to all.
-        type: list
-        elements: str
-      stages:
-        description:
-          - When it is made; before a commit, on demand, before the integration of a task, before its teardown.
-        type: list
-        elements: str
-        choices:
-          - commit
-          - gate
-          - integration
-          - teardown
-        default:
-          - gate
-          - integration
-      warns:
-        description:
-          - The stages in which it only warns.
-        type: list
-        elements: str
-        choices:
-          - commit
-          - gate
-          - integration
-          - teardown
-        default: []
-  variables:
-    description:
-      - Environment variables of the commands, beside the inherited ones. Where a value has the placeholder of the
-        password, as has RV(parallel.worktrees.task_database#module:database.url), the command gets the password.
-    type: dict
-    default: {}
-  password_file:
-    description:
-      - The file that has the password. Without it, placeholders stay as they are.
-    type: path
-  database:
-    description:
-      - The facts of the task's database, as RV(parallel.worktrees.task_database#module:database) has them, for the
-        checks that look for leaked databases. Names in a list C(spared) never count as leaked.
-    type: dict
-    default: {}
 seealso:
   - module: parallel.worktrees.worktree_gate
 notes:

@@ -107,8 +107,23 @@ def test_a_module_says_what_it_returns(name: str) -> None:
 
 @module(DOORS)
 def test_the_documentation_tells_the_spec(name: str) -> None:
-    told = _text(MODULES[name], "DOCUMENTATION")["options"]
-    assert _plain(told, "suboptions") == _plain(_imported("modules", name).ARGUMENT_SPEC, "options")
+    assert _plain(_options(name), "suboptions") == _plain(_imported("modules", name).ARGUMENT_SPEC, "options")
+
+
+def _options(name: str) -> dict[str, t.Any]:
+    """The options that a module documents, by itself and by the fragments that it names."""
+    about = _text(MODULES[name], "DOCUMENTATION")
+    told = dict(about.get("options") or {})
+    for fragment in about["extends_documentation_fragment"]:
+        told |= _fragment(fragment)
+    return told
+
+
+def _fragment(name: str) -> dict[str, t.Any]:
+    """The options of a documentation fragment, named as modules name it."""
+    file, _dot, part = name.removeprefix(COLLECTION).partition(".")
+    fragment = _imported("doc_fragments", file).ModuleDocFragment
+    return t.cast("dict[str, t.Any]", yaml.safe_load(getattr(fragment, part.upper() or "DOCUMENTATION"))["options"])
 
 
 def _plain(options: dict[str, t.Any], inner: str) -> dict[str, t.Any]:
@@ -180,8 +195,8 @@ def test_examples_use_what_there_is(name: str) -> None:
 def _check_task(task: dict[str, t.Any]) -> None:
     for key, given in task.items():
         if key.startswith(COLLECTION):
-            about = _text(MODULES[key.removeprefix(COLLECTION)], "DOCUMENTATION")
-            _check_options(given or {}, about["options"], key)
+            options = _options(key.removeprefix(COLLECTION))
+            _check_options(given or {}, options, key)
         elif re.fullmatch(r"(ansible\.builtin\.)?(import|include)_role", key) and given["name"].startswith(COLLECTION):
             place = ROLES[given["name"].removeprefix(COLLECTION)]
             assert (place / "tasks" / f"{given.get('tasks_from', 'main')}.yml").exists(), given

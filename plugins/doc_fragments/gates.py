@@ -1,0 +1,99 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """What the modules that know a gate take for it, as ``_gates`` has it in its argument specs."""
+
+    DOCUMENTATION = r"""
+options:
+  checks:
+    description:
+      - The checks, in the order in which they are made. Each has one of O(checks[].command), O(checks[].databases)
+        and O(checks[].git).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - What to call it; no two have one name.
+        type: str
+        required: true
+      command:
+        description:
+          - A line for C(/bin/sh), which passes where it ends with 0. After one that failed, the later ones of that
+            worktree are skipped.
+        type: str
+      folder:
+        description:
+          - Where the command runs, from the folder of the worktree.
+        type: str
+        default: .
+      databases:
+        description:
+          - A pattern of SQL's C(LIKE), such as V(test_db_%). It fails where the task's database server has databases
+            that match it. Those of tasks never count.
+        type: str
+      git:
+        description:
+          - With V(clean), it fails where something is not committed. With V(attached), where no branch is checked
+            out.
+        type: str
+        choices:
+          - clean
+          - attached
+      repos:
+        description:
+          - The repositories that it is meant for. It defaults to all.
+        type: list
+        elements: str
+      stages:
+        description:
+          - When it is made; before a commit, on demand, before the integration of a task, before its teardown.
+        type: list
+        elements: str
+        choices:
+          - commit
+          - gate
+          - integration
+          - teardown
+        default:
+          - gate
+          - integration
+      warns:
+        description:
+          - The stages in which it only warns.
+        type: list
+        elements: str
+        choices:
+          - commit
+          - gate
+          - integration
+          - teardown
+        default: []
+"""
+
+    # What the checks run with.
+    SURROUNDINGS = r"""
+options:
+  variables:
+    description:
+      - Environment variables of the commands, beside the inherited ones. Where a value has the placeholder of the
+        password, as has RV(parallel.worktrees.task_database#module:database.url), the command gets the password.
+    type: dict
+    default: {}
+  password_file:
+    description:
+      - The file that has the password. Without it, placeholders stay as they are.
+    type: path
+  database:
+    description:
+      - The facts of the task's database, as RV(parallel.worktrees.task_database#module:database) has them, for the
+        checks that look for leaked databases. Names in a list C(spared) never count as leaked.
+    type: dict
+    default: {}
+"""
