@@ -19,6 +19,7 @@ import socket
 import subprocess
 import time
 import typing as t
+import uuid
 
 import hypothesis
 import pytest
@@ -136,8 +137,17 @@ class SshHost:
     @property
     def address(self) -> str:
         """Its address in Docker's network, which this machine reaches."""
+        return self._in_network("IPAddress")
+
+    @property
+    def gateway(self) -> str:
+        """The address of this machine there."""
+        return self._in_network("Gateway")
+
+    def _in_network(self, fact: str) -> str:
         self.container.reload()
-        return str(self.container.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"])
+        ((_name, network),) = self.container.attrs["NetworkSettings"]["Networks"].items()
+        return str(network[fact])
 
     def on(self, *command: str, stdin: str | None = None, may_fail: bool = False) -> str:
         """What a command of root's says there."""
@@ -190,7 +200,17 @@ def ssh_host(docker_client: docker.DockerClient, ssh_key: pathlib.Path) -> c.Ite
 
 
 @pytest.fixture(scope="session")
-def machines(docker_client: docker.DockerClient, ssh_key: pathlib.Path) -> c.Iterator[c.Callable[[], SshHost]]:
+def network(docker_client: docker.DockerClient) -> c.Iterator[str]:
+    """The name of a network of these tests alone, in which a machine has the same address after a reboot."""
+    made = docker_client.networks.create(f"{IMAGES}-{uuid.uuid4().hex[:8]}", labels={IMAGES: "network"})
+    yield made.name
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def machines(
+    docker_client: docker.DockerClient, ssh_key: pathlib.Path, network: str
+) -> c.Iterator[c.Callable[[], SshHost]]:
     """What boots bare machines, each with systemd and free to mount file systems; all are removed at the end."""
     options = {
         "cap_add": ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"],
@@ -200,6 +220,7 @@ def machines(docker_client: docker.DockerClient, ssh_key: pathlib.Path) -> c.Ite
         "tmpfs": {"/run": "", "/run/lock": ""},
         "volumes": ["/sys/fs/cgroup:/sys/fs/cgroup:rw"],
         "shm_size": "1g",
+        "network": network,
     }
     with contextlib.ExitStack() as stack:
         yield lambda: stack.enter_context(_ssh_host(docker_client, ssh_key, "db-host:12", **options))

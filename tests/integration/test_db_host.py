@@ -27,10 +27,8 @@ def bare(machines, tmp_path_factory):
     """A machine that nothing was done to, which this one may be a client of."""
     machine = machines()
     machine.on("systemctl", "is-system-running", "--wait")
-    gateway = machine.container.attrs["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
-    return DbHost(
-        tmp_path_factory.mktemp("db_host"), machine, "zfs", db_host_clients=[gateway], db_host_packages=OTHERS
-    )
+    folder = tmp_path_factory.mktemp("db_host")
+    return DbHost(folder, machine, "zfs", db_host_clients=[machine.gateway], db_host_packages=OTHERS)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +47,9 @@ def host(bare, planned):  # noqa: ARG001 - which comes before all
 
 
 @pytest.fixture(scope="module")
-def stranger(docker_client, postgres_image):
+def stranger(docker_client, postgres_image, network):
     """A machine in the same network that is no client."""
-    container = docker_client.containers.run(postgres_image, ["sleep", "3600"], detach=True, init=True)
+    container = docker_client.containers.run(postgres_image, ["sleep", "3600"], detach=True, init=True, network=network)
     yield container
     container.remove(force=True)
 
@@ -146,11 +144,9 @@ def test_only_clients_are_let_in(host, stranger):
 
 
 def test_a_client_more_needs_no_restart(host, stranger):
-    stranger.reload()
-    address = stranger.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-    gateway = stranger.attrs["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
+    address = stranger.exec_run(["hostname", "--ip-address"]).output.decode().strip()
     since = host.on("systemctl", "show", "--property=MainPID", "parallel-worktrees-pgbouncer")
-    host.run("db_host", db_host_clients=[gateway, address]).must()
+    host.run("db_host", db_host_clients=[host.machine.gateway, address]).must()
     assert "refused" not in knock(host, stranger)
     assert "rejected" not in knock(host, stranger)
     host.run("db_host").must()
@@ -353,8 +349,7 @@ def test_cron_and_processes_in_the_place_of_systemd(machines, tmp_path):
     """Which here starts nothing but cron."""
     machine = machines()
     machine.on("systemctl", "is-system-running", "--wait")
-    gateway = machine.container.attrs["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
-    host = DbHost(tmp_path, machine, "xfs", db_host_supervisor="process", db_host_clients=[gateway])
+    host = DbHost(tmp_path, machine, "xfs", db_host_supervisor="process", db_host_clients=[machine.gateway])
     host.run("db_host").must()
     assert host.run("db_host").must().changed == 0
     assert host.on("systemctl", "list-unit-files", "--no-legend", "parallel-worktrees*", may_fail=True) == ""

@@ -59,13 +59,14 @@ def child(act: t.Callable[[], object], before: t.Callable[[], object] = lambda: 
     pid = os.fork()
     if pid == 0:
         try:
-            os.setsid()
+            os.setpgrp()
             before()
             act()
             os._exit(0)
         except BaseException as error:  # noqa: BLE001 - it must never get back into the test
             sys.stderr.write(f"{error!r}\n")
             os._exit(9)
+    os.setpgid(pid, pid)  # on both sides, so that neither kills before there is a group
     return pid
 
 
