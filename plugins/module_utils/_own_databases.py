@@ -5,8 +5,9 @@
 
 Private to this collection: may change without notice.
 
-A database that is not complete takes no connections (its limit is 0); the next run makes it anew. What is pulled is
-built aside, under another name, and gets its own one when its data are masked.
+A database that is not complete takes no connections (its limit is 0) and has no comment; the next run makes it anew.
+One that a person has closed has our comment, and stays. What is pulled is built aside, under another name, and gets its
+own one when its data are masked.
 """
 
 from __future__ import annotations
@@ -24,12 +25,23 @@ from ._pg_dumps import Dump
 from ._pg_pull import Source
 from ._pg_server import CLOSED, Server, carry_out, compose
 
+if t.TYPE_CHECKING:
+    from psycopg2.sql import Composable
+
+COMPLETE = "complete (parallel.worktrees)"
+"""The comment on such a database."""
+
 DATABASES = """
 select datname, datallowconn from pg_database
-where datname = any(%(names)s) and datconnlimit not in (0, -2) order by 1
+where datname = any(%(names)s) and datconnlimit <> -2
+    and (datconnlimit <> 0 or shobj_description(oid, 'pg_database') is not null) order by 1
 """
 DROP_SECONDS = 30
-HALF_MADE = "select datname from pg_database where datname = any(%(names)s) and datconnlimit in (0, -2)"
+HALF_MADE = """
+select datname from pg_database
+where datname = any(%(names)s)
+    and (datconnlimit = -2 or datconnlimit = 0 and shobj_description(oid, 'pg_database') is null)
+"""
 
 
 def ensure(asked: Params, server: Result, *, check: bool) -> Result:
@@ -82,7 +94,12 @@ def _ensure(wishes: t.Sequence[Wish], goldens: t.Sequence[Golden | None], asked:
     names = [wish.name for wish in wishes]
     there = dict(server.rows(DATABASES, names=names))
     half_made = [name for (name,) in server.rows(HALF_MADE, names=[*names, *(wish.aside for wish in wishes)])]
-    replaced = {wish.name for wish in wishes if wish.pull and asked["pull_again"]} & {*there}
+    replaced = {
+        wish.name
+        for wish in wishes
+        if wish.pull and wish.name in there
+        if asked["pull_again"] or (there[wish.name] and server.is_empty(wish.name) and wish.pull.look().count)
+    }
     kept = {*there} - replaced
     closed = [name for name in sorted(kept) if not there[name]]
     sources = {wish: wish.pull.look() for wish in wishes if wish.pull and wish.name not in kept}
@@ -121,7 +138,6 @@ def _ensure(wishes: t.Sequence[Wish], goldens: t.Sequence[Golden | None], asked:
 
 def _pull(server: Server, wish: Wish, source: Source, password_file: str, *, replace: bool) -> None:
     """Build a database aside from a source, and rename it when it is masked; then drop the one that it replaces."""
-    limit = "alter database {} connection limit {limit}"
     server.create(wish.aside, server.address.user, None, server.strategy("auto", None))
     if wish.extensions:
         with server.at_work_in(wish.aside) as inside:
@@ -142,8 +158,8 @@ def _pull(server: Server, wish: Wish, source: Source, password_file: str, *, rep
     server.put_in_place(
         wish.aside,
         wish.name,
-        compose(limit, wish.name, limit=wish.connection_limit),
-        old=[compose(limit, wish.aside, limit=CLOSED)] if replace else None,
+        *_marked(wish.name, wish.connection_limit, COMPLETE),
+        old=_marked(wish.aside, CLOSED, None) if replace else None,
         timeout=DROP_SECONDS,
     )
     if replace:
@@ -157,13 +173,21 @@ def _lacking(server: Server, wish: Wish, closed: t.Collection[str]) -> list[str]
     return [name for name in wish.extensions if name not in there]
 
 
+def _marked(name: str, limit: int, comment: str | None) -> list[Composable]:
+    """What says whether a database is complete."""
+    return [
+        compose("alter database {} connection limit {limit}", name, limit=limit),
+        compose("comment on database {} is {comment}", name, comment=comment),
+    ]
+
+
 def _make(server: Server, wish: Wish, golden: Golden | None) -> None:
     """Make a database, or name the golden one that came with the server; that it takes connections comes last."""
     check = server.journal.check
-    limit = compose("alter database {} connection limit {limit}", wish.name, limit=wish.connection_limit)
+    marked = _marked(wish.name, wish.connection_limit, COMPLETE)
     if golden and server.rows("select from pg_database where datname = %(name)s", name=golden.name):
         rename = compose("alter database {} rename to {}", golden.name, wish.name)
-        server.act(f"name the copy of {golden.name} {wish.name}", rename, limit)
+        server.act(f"name the copy of {golden.name} {wish.name}", rename, *marked)
         return
     address, password = dataclasses.replace(server.address, database=wish.name), server.password or ""
     dump = None if wish.dump is None else Dump.of(wish.dump, server.major)
@@ -179,4 +203,4 @@ def _make(server: Server, wish: Wish, golden: Golden | None) -> None:
         server.journal.begin(f"build database {wish.name} as {golden.name} is built")
         if not check:
             golden.fill(address, password, major=server.major)
-    server.act(None, limit)
+    server.act(None, *marked)

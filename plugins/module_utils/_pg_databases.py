@@ -366,7 +366,7 @@ def _present(task: Task, server: Server) -> Result:
     role, found = _role(server, task.role), _asked_for(server, task)
     _check_are_ours(task, server, role, found)
     complete = [wish for wish in task.wishes if wish.name in found and found[wish.name].ready]
-    replaced = [wish for wish in complete if wish.pull and task.pull_again]
+    replaced = [wish for wish in complete if wish.pull and (task.pull_again or _lacks_data(server, wish, found))]
     _check_can_go(server, [found[wish.name] for wish in replaced])
     kept = [wish for wish in complete if wish not in replaced]
     new = {wish: _plan(server, wish) for wish in task.wishes if wish not in kept}
@@ -414,6 +414,11 @@ def _present(task: Task, server: Server) -> Result:
     if not check:
         _check_lets_in(server, task, [wish for wish in task.wishes if wish in new or refusals[wish]], password)
     return task.facts()
+
+
+def _lacks_data(server: Server, wish: Wish, found: t.Mapping[str, Found]) -> bool:
+    """Whether a database is as empty as it was made, and what it is to begin with is not."""
+    return bool(wish.pull and found[wish.name].open and server.is_empty(wish.name) and wish.pull.look().count)
 
 
 def _absent(task: Task, server: Server) -> Result:

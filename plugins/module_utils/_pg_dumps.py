@@ -18,7 +18,7 @@ import typing as t
 
 from . import _commands
 from ._errors import EnvironmentFailure, UserError
-from ._postgres import Address
+from ._postgres import NO_OTHER, Address
 
 RESTORE = (
     *("--exit-on-error", "--no-owner", "--no-privileges", "--no-tablespaces"),
@@ -67,7 +67,9 @@ class Dump:
         """
         from psycopg2.extensions import make_dsn
 
-        where = make_dsn(host=target.host, port=target.port, user=target.user, dbname=target.database)
+        where = make_dsn(
+            host=target.host, hostaddr=NO_OTHER, port=target.port, user=target.user, dbname=target.database
+        )
         escaped = re.sub(r"([\\:])", r"\\\1", password)
         with _in_memory(f"*:*:*:*:{escaped}\n") as passwords, _in_memory(self.contents or "") as contents:
             if self.contents is None:

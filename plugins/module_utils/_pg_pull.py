@@ -104,6 +104,8 @@ class Pull:
         if self.mask is not None and not (os.path.isfile(self.mask) and os.access(self.mask, os.R_OK)):
             raise UserError(f"pull: there is no mask {self.mask} to read", hint="it is a file of SQL text")
         parameters = parse(self._url(), self._told)
+        if "host" in parameters:
+            parameters.setdefault("hostaddr", _postgres.NO_OTHER)
         driver = _postgres.driver()
         try:
             with contextlib.closing(driver.connect(**{"connect_timeout": CONNECT_SECONDS, **parameters})) as connection:

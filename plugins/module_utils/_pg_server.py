@@ -118,6 +118,22 @@ all may make things, is left as it is where the administrator is no superuser an
 """
 
 
+MADE = """
+select from (
+    select 'pg_class'::regclass, oid from pg_class where relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'c')
+    union all select 'pg_proc'::regclass, oid from pg_proc
+    union all select 'pg_type'::regclass, oid from pg_type where typtype in ('e', 'd', 'r')
+    union all select 'pg_namespace'::regclass, oid from pg_namespace where nspname !~ '^(pg_|public$)'
+    union all select 'pg_largeobject'::regclass, oid from pg_largeobject_metadata
+) made (class, object)
+where (object >= 16384 or class = 'pg_largeobject'::regclass) and not exists (
+    select from pg_depend where classid = class and objid = object and deptype = 'e'
+)
+limit 1
+"""
+"""A row where people have made anything but extensions."""
+
+
 def compose(text: str, *names: str, **values: t.Any) -> Composed:
     """A statement with its names and values quoted by the driver."""
     from psycopg2 import sql
@@ -356,6 +372,14 @@ class Server:
         """Which extensions a database has."""
         with self.within(database) as inside:
             return {name for (name,) in inside.rows("select extname from pg_extension")}
+
+    def is_empty(self, database: str) -> bool:
+        """Whether nobody has made anything in a database, as far as one can look into it."""
+        try:
+            with self.within(database) as inside:
+                return inside.rows(MADE) == []
+        except _postgres.driver().OperationalError:
+            return False
 
     def places(self) -> int:
         """How many connections there are for all who are no superusers."""

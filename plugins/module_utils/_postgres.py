@@ -32,6 +32,9 @@ IDENTITY_SETTING = "parallel_worktrees.database"
 SMALL_LOG = {"wal_recycle": "off", "min_wal_size": "32MB", "max_wal_size": "128MB"}
 """For a server whose data folder is going to be copied: log that nobody needs should not be in it."""
 
+NO_OTHER = ""
+"""For libpq's ``hostaddr``: with ``PGHOSTADDR`` set, it would go there whatever the host is."""
+
 NAME_BYTES = 63
 SCRAM = "SCRAM-SHA-256$"
 SCRAM_ITERATIONS = 4096
@@ -112,6 +115,7 @@ def connect(address: Address, password: str | None, *, timeout: float = 5) -> Co
     psycopg2 = driver()
     connection = psycopg2.connect(
         host=address.host,
+        hostaddr=NO_OTHER,
         port=address.port,
         user=address.user,
         dbname=address.database,

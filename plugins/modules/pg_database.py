@@ -90,7 +90,8 @@ options:
           - It is built under another name, with a role that lives as long as the pull, and gets its own name when
             O(databases[].pull.mask) has run. Until then O(role) cannot connect to it. A pull that breaks leaves what
             was there.
-          - A database that is complete is never pulled again, unless O(pull_again) says so. So local data stay.
+          - A database in which anybody has made anything is never pulled again, unless O(pull_again) says so. So local
+            data stay. One that is empty is pulled, also where it was made without this.
           - The source, the version of C(pg_dump), the extensions and the tables are looked at before anything is made,
             in check mode, too. The source's PostgreSQL may not be newer than the server.
           - Host and database of the source are told, the rest of its URL is not, and is in no argument or log.

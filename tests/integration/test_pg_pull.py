@@ -195,6 +195,49 @@ def test_pulls_what_a_url_tells_and_never_again(task, production, url, tmp_path,
     assert sizes(facts) == f"{LOCAL}|5000"
 
 
+def test_what_is_empty_is_pulled_and_what_is_not_is_left(task, production):
+    pull = task["databases"][0].pop("pull")
+    task["databases"][0]["extensions"] = ["pg_stat_statements"]
+    facts = must(task)["database"]
+    assert not must(task)["changed"]
+    task["databases"][0]["pull"] = pull
+    planned = must(task, check=True)
+    made = must(task)
+    assert planned["actions"] == made["actions"]
+    assert sizes(facts) == "200|5000"
+    psql(facts, "drop schema app cascade; drop table small; create type mine as (x int)")
+    assert not must(task)["changed"]
+    psql(facts, "drop type mine")
+    production.psql("create database nothing owner the_reader")
+    try:  # where there is nothing to pull, it is not tried for ever
+        task["databases"][0]["pull"] = {"url_command": 'echo "${PRODUCTION_URL%/carlo}/nothing"'}
+        assert not must(task)["changed"]
+    finally:
+        production.psql("drop database nothing")
+    task["databases"][0]["pull"] = pull
+    must(task)
+    assert sizes(facts) == "200|5000"
+    assert databases(facts, task) == [name_of(task)]
+
+
+@on(["embedded"])
+def test_a_database_that_a_person_has_closed_keeps_its_data(task):
+    facts = must(task)["database"]
+    psql(facts, f"delete from app.person where id > {LOCAL}")
+    psql(facts, f'alter database "{name_of(task)}" connection limit 0')
+    assert not must(task)["changed"]
+    assert sizes(facts) == f"{LOCAL}|5000"
+
+
+@on(["shared", "embedded"])
+def test_an_address_in_the_environment_leads_nowhere_else(task, tmp_path, monkeypatch):
+    asking(task, mask=script(tmp_path, MASK))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("PGHOSTADDR", "127.0.0.2")
+        facts = must(task)["database"]
+    assert psql(facts, EMAILS) == "200|200"
+
+
 @on(["shared"])
 @pytest.mark.parametrize(
     ("filters", "tables", "counts"),
