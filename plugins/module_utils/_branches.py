@@ -99,6 +99,8 @@ CERTAIN = {
 }
 """A branch talks to nobody, its source least of all, and may be lost in a crash of the machine."""
 
+REFRESH = "have one made now: ansible-playbook parallel.worktrees.db_refresh"
+
 KEPT = "set synchronous_commit = on"
 
 SHARED_BLOCKS = {"wal_init_zero": "off", "wal_recycle": "off"}
@@ -448,13 +450,17 @@ def _newest(host: Host, volumes: t.Sequence[Volume], source: str | None) -> Volu
             known = ", ".join(sorted(host.sources)) or "none"
             raise UserError(f"of which source is the branch? This DB host has {known}", hint="name one: source")
         (source,) = host.sources
-    host.source(source)
+    about = host.source(source)
     fit = [one for one in volumes if (one.mark.get("kind"), one.mark.get("phase")) == ("golden", READY)]
     fit = [one for one in fit if one.mark["source"] == source]
     if not fit:
         raise EnvironmentFailure(
             f"source {source} has no golden that is ready, of which a branch could be made",
-            hint="have one made now: ansible-playbook parallel.worktrees.db_refresh",
+            hint=REFRESH,
+        )
+    if not (fit := [one for one in fit if about.has_masked(one.mark)]):
+        raise EnvironmentFailure(
+            f"source {source} has no golden that is masked by {about.mask} as this is now", hint=REFRESH
         )
     return max(fit, key=lambda one: one.name)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -108,6 +109,20 @@ class Source:
     keep: int
     keep_age: float | None
     expire: float | None
+
+    def has_masked(self, mark: t.Mapping[str, t.Any]) -> bool:
+        """Whether a golden of this mark is masked as it is to be now, where it is to be."""
+        return self.mask is None or mark.get("masked_by") == (self.masking() or "what cannot be read")
+
+    def masking(self) -> str | None:
+        """Tells what masks from anything else; None where there is nothing that could be read."""
+        if self.mask is None:
+            return None
+        try:
+            with open(self.mask, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return None
 
 
 @dataclasses.dataclass(frozen=True)

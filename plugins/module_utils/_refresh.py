@@ -93,9 +93,9 @@ def superfluous(found: t.Sequence[Golden], *, keep: int, keep_age: float | None,
 
 
 def is_due(source: Source, found: t.Sequence[Golden], now: float) -> bool:
-    """Whether it is time for a new golden: the newest is old enough, and a dump is another one."""
+    """Whether it is time for a new golden: the newest is old enough, and a dump is another one; or the mask is."""
     last = newest(found)
-    if last is None:
+    if last is None or not source.has_masked(last.mark):
         return True
     if now - last.created < source.every:
         return False
@@ -242,6 +242,7 @@ def _begin(host: Host, source: Source) -> str:
         "admin": source.admin,
         "owner_role": OWNER_ROLE,
         "made_of": made_of(source),
+        "masked_by": source.masking(),
     }
     at_rest = standby is not None and not _stores.of(host).atomic
     if standby is not None and at_rest:

@@ -148,6 +148,7 @@ def _alone(host: Host, name: str) -> contextlib.AbstractContextManager[int]:
 
 def _present(host: Host, source: Source, journal: Journal, *, refresh: bool) -> None:
     left, last = _half_made(host, source), _newest(host, source)
+    is_masked = source.has_masked(_stores.of(host).must_have(last).mark) if last else False
     before: dict[str, t.Any] = {"half_made": left, "golden": last}
     after: dict[str, t.Any] = {"half_made": [], "golden": last}
     steps: list[tuple[str, t.Callable[[], t.Any]]] = []
@@ -155,7 +156,7 @@ def _present(host: Host, source: Source, journal: Journal, *, refresh: bool) -> 
         standby, volume = _standby_of(host, source)
         before["standby"], after["standby"] = _standing(standby, volume), "running"
         steps += _steps_of_standby(standby, before["standby"])
-    if last is None or refresh:
+    if refresh or not is_masked:
         if before.get("standby", "running") not in (None, "half made"):
             _refresh.check(host, source)
         after["golden"] = f"{_refresh.SHELF}/{source.name}/new"
@@ -271,6 +272,10 @@ def _about(host: Host, source: Source) -> dict[str, t.Any]:
     problems = []
     if last is None:
         problems.append("it has no golden, so no branch can be made of it")
+    elif not source.has_masked(last.mark):
+        problems.append(
+            f"its newest golden is not masked by {source.mask} as this is now, so no branch can be made of it"
+        )
     elif source.kind == "standby" and now - last.created > LATE * source.every:
         problems.append(f"its newest golden is {_span(now - last.created)} old, and is to be {_span(source.every)}")
     if source.kind == "standby":

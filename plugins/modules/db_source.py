@@ -49,9 +49,11 @@ options:
         C(max_slot_wal_keep_size) there.
       - A dump has C(dump), what pg_dump has written, and C(extensions) to create before it is restored. It is restored
         anew when it has changed.
-      - Both can have C(mask), a file of SQL that runs as superuser before any branch can be made; C(settings) of the
-        servers, such as C(shared_preload_libraries); C(every), C(keep) and C(keep_age), how often a golden is made
-        (V(1h) if not given), how many stay (V(3)) and how long at most; and C(expire) of the branches.
+      - Both can have C(mask), a file of SQL that runs as superuser before any branch can be made. When it is another
+        one, a golden is made anew, and no branch is made of those that are there.
+      - Both can have C(settings) of the servers, such as C(shared_preload_libraries); C(every), C(keep) and
+        C(keep_age), how often a golden is made (V(1h) if not given), how many stay (V(3)) and how long at most; and
+        C(expire) of the branches.
     type: str
     required: true
   state:

@@ -24,6 +24,7 @@ from integration.pools import KINDS, command, pool
 from integration.servers import Shared, fork, outcome, reachable, shared_server
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
+    _branches,
     _clusters,
     _db_host,
     _refresh,
@@ -32,7 +33,7 @@ from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _stores,
 )
 from ansible_collections.parallel.worktrees.plugins.module_utils._db_host import Host
-from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer
+from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer, filled
 
 pytestmark = pytest.mark.root
 
@@ -449,6 +450,34 @@ def test_a_mask_that_fails_makes_no_golden_and_tells_no_data(app, folder):
         assert processes(app.host) == {app.standby.server.data}
         mask.unlink()
         assert f"its mask {mask} cannot be read" in app.refused("user", refresh=True, check=True)
+    finally:
+        app.change(mask=None)
+
+
+def test_a_new_mask_is_for_the_next_branch_already(app, folder):
+    mask, asked = folder / "new.sql", {"name": "x", "owner": "shop/x@0123abcd", "host_file": str(app.file)}
+    mask.write_text(MASK)
+    app.change(mask=str(mask))
+    try:
+        for text in (MASK, MASK + "-- and another one\n"):
+            mask.write_text(text)
+            given = filled(_branches.ARGUMENT_SPEC, asked)
+            refused = answer(_branches.operation, given, check=True, diff=False)
+            assert "no golden that is masked" in refused["msg"]
+            assert "not masked by" in app.report()["problems"][0]
+            assert _refresh.is_due(app.source, app.goldens(), 0)
+            assert app.must()["actions"] == ["make a golden of source app"]
+            assert not app.must()["changed"]
+            assert answer(_branches.operation, given, check=True, diff=False)["changed"]
+        with app.served(app.goldens()[-1].name) as sql:
+            assert sql("select count(*) from private.people where name not like 'somebody%'") == "0"
+        app.change(mask=None)
+        app.must(refresh=True)
+        app.change(mask=str(folder / "not_there.sql"))
+        assert "no golden that is masked" in answer(_branches.operation, given, check=True, diff=False)["msg"]
+        assert "cannot be read" in app.refused("user")
+        app.change(mask=None)
+        assert not app.must()["changed"]
     finally:
         app.change(mask=None)
 
