@@ -207,6 +207,7 @@ def remove_golden(about: dict[str, t.Any]) -> None:
     """
     :arg about: as ``superseded`` tells it.
     """
+    _golden.forget_pulls()
     if about["backend"] == "container":
         with _containers.connected(about["docker_host"]) as client:
             _containers.remove_prepared(client, about["name"])

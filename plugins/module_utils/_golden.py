@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import glob
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import typing as t
 
-from . import _commands, _pg_dumps, _pg_pull, _registry, _secrets
+from . import _commands, _files, _pg_dumps, _pg_pull, _registry, _secrets
 from ._door import Params
 from ._errors import EnvironmentFailure, UserError
 from ._pg_server import Journal, Server
@@ -131,9 +134,8 @@ class Golden:
         server = Server(address, password, Journal(check=False))
         with contextlib.closing(server.connection):
             source.check_fits(server, self.extensions, as_superuser=server.is_superuser)
-            folder = os.path.join(state_folder(), "golden", f"{self.name}.pull")
-            os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
-            source.fill(address, password, major=server.major, folder=folder, keep=())
+            with _new_pull() as (folder, lock):
+                source.fill(address, password, major=server.major, folder=folder, keep=(lock,))
 
     def _hashed(self) -> str:
         def listed(paths: t.Iterable[str]) -> list[tuple[str, str]]:
@@ -207,6 +209,44 @@ def superseded(found: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
             family = one["place"], one["owner"]
             newest[family] = max(one["built"], newest.get(family, 0))
     return [one for one in found if not one["in_use"] and one["built"] < newest.get((one["place"], one["owner"]), 0)]
+
+
+PULLS = ".pull"
+
+
+@contextlib.contextmanager
+def _new_pull() -> t.Iterator[tuple[str, int]]:
+    """Where the dump of a pull is going to lie, and the lock that says that somebody is at work there."""
+    top = os.path.join(state_folder(), "golden")
+    os.makedirs(top, mode=0o700, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with _files.locked(top):
+            _forget_pulls(top)
+            folder = tempfile.mkdtemp(suffix=PULLS, dir=top)
+            lock = stack.enter_context(_files.locked(folder))
+        try:
+            yield os.path.join(folder, "dump"), lock
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_pulls() -> None:
+    """Remove what killed runs have left of dumps, which nobody has masked."""
+    top = os.path.join(state_folder(), "golden")
+    if os.path.isdir(top):
+        with _files.locked(top):
+            _forget_pulls(top)
+
+
+def _forget_pulls(top: str) -> None:
+    for folder in glob.glob(os.path.join(glob.escape(top), f"*{PULLS}")):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)
 
 
 def _matching(folder: str, patterns: t.Iterable[str]) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def _build(wish: dict[str, t.Any], asked: Params, *, check: bool) -> Result:
 
 def _build_alone(golden: Golden, asked: Params, server: Server) -> None:
     """Have a role of its own make and fill it, and let nobody in from then on."""
-    password_file = os.path.join(state_folder(), "golden", golden.name)
+    password_file = _password_file(golden.name)
     given = {
         **asked,
         "owner": golden.owner,
@@ -157,6 +157,11 @@ def _build_alone(golden: Golden, asked: Params, server: Server) -> None:
             _pg_databases.operation({**given, "state": "absent"}, check=False)
         raise
     os.unlink(password_file)
+
+
+def _password_file(golden: str) -> str:
+    """Where the password of its role lies while it is built."""
+    return os.path.join(state_folder(), "golden", golden)
 
 
 def _plainly(name: str) -> dict[str, t.Any]:
@@ -221,6 +226,7 @@ def remove_golden(about: dict[str, t.Any]) -> None:
     """
     name = about["name"]
     own = {"owner": about["owner"], "role": name, "state": "absent", "databases": [_plainly(name)]}
+    own["password_file"] = _password_file(name)
     asked = filled(_pg_databases.ARGUMENT_SPEC, {**_as_admin(about), **own})
     with administration(asked, Journal(check=False)) as server:
         server.lock(name, LOOK_SECONDS)

@@ -218,7 +218,7 @@ options:
             default: []
           inputs:
             description:
-              - Patterns of the files that the commands read.
+              - Patterns of the files that the commands read. What they read and is not named here can change unnoticed.
             type: list
             elements: str
             default: []

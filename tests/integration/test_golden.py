@@ -35,7 +35,7 @@ from integration.servers import (
     task_parameters,
 )
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _containers
+from ansible_collections.parallel.worktrees.plugins.module_utils import _containers, _golden
 
 BACKENDS = {"shared": "server", "shared by the newest": "newest", "embedded": "folder", "container": "image"}
 """Each back end, and the fixture that has what it works in."""
@@ -208,6 +208,39 @@ def test_begins_with_a_pull(workspace, server, monkeypatch):
     workspace.write("mask.sql", "update shop set n = n + 20")
     assert shop(must(workspace.task())["database"]) == "21,22,23"
     server.psql(f"drop database {source}")
+
+
+@quick
+def test_what_a_killed_pull_has_dumped_goes(workspace, server, state, monkeypatch):
+    """Nobody has masked it. Whoever is at work meanwhile is left alone."""
+    source = f"slow_{workspace.key}"
+    server.psql(f"create database {source}")
+    server.psql("create table shop (n int check (pg_sleep(0.4) is not null)); insert into shop values (1), (2)", source)
+    url = f"postgresql://postgres:{read(server.password_file)}@127.0.0.1:{server.port}/{source}"
+    monkeypatch.setenv("SOURCE_URL", url)
+    workspace.golden = {"folder": str(workspace.folder), "pull": {"url_variable": "SOURCE_URL"}}
+
+    def dumps() -> list[pathlib.Path]:
+        return list((state / "golden").glob("*.pull"))
+
+    pid, answers = fork(lambda: run(workspace.task()))
+    with answers:
+        until = time.monotonic() + 20
+        while not dumps() and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert dumps()
+    time.sleep(2)  # a program outlives it
+    workspace.golden["commands"] = ["true"]
+    assert shop(must(workspace.task())["database"]) == "1,2"
+    assert not dumps()
+    with _golden._new_pull() as (folder, _lock):
+        os.mkdir(folder)
+        _golden.forget_pulls()
+        assert os.path.isdir(folder)
+    assert not dumps()
+    server.psql(f"drop database {source} with (force)")
 
 
 @quick
@@ -388,7 +421,7 @@ def test_one_beginning_is_enough(workspace):
 
 
 def test_prune_takes_what_a_newer_one_has_replaced(workspace, state):
-    before = {*workspace.left()}
+    before, files = {*workspace.left()}, {*(state / "golden").glob("*")}
     (state / "registry.sqlite3").unlink(missing_ok=True)
     task = workspace.task()
     old = recorded(task)
@@ -417,6 +450,7 @@ def test_prune_takes_what_a_newer_one_has_replaced(workspace, state):
     assert prune(**about, apply=True)["changed"]
     (newest,) = {*workspace.left()} - before
     assert newest != kept
+    assert {*(state / "golden").glob("*")} == files
     assert not prune(**about, apply=True)["changed"]
     if workspace.backend != "container":
         assert shop(must(old)["database"]) == "1,2"
