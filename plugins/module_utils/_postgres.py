@@ -52,7 +52,7 @@ class Address:
     def facts(self, backend: str, password_file: str | None, **more: t.Any) -> dict[str, t.Any]:
         """What a task is told of its database: the same keys whatever the back end."""
         user, name = (urllib.parse.quote(part, safe="") for part in (self.user, self.database))
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host}]" if ":" in self.host else urllib.parse.quote(self.host, safe="")
         return {
             "backend": backend,
             "host": self.host,

@@ -286,7 +286,12 @@ def test_no_name_or_value_is_more_than_one(server):
 def test_a_socket_is_as_good_as_an_address(server, task):
     task["host"] = server.psql("show unix_socket_directories")
     del task["admin_password_file"]
-    assert must(task)["database"]["host"] == task["host"]
+    facts = must(task)["database"]
+    assert facts["host"] == task["host"]
+    with contextlib.closing(
+        psycopg2.connect(facts["url"].replace(facts["password"], read(task["password_file"])))
+    ) as there:
+        assert (there.info.host, there.info.dbname) == (task["host"], facts["name"])
     assert not must(task)["changed"]
     os.unlink(task["password_file"])  # the socket lets everybody in, the address does not
     assert must(task)["actions"] == [f"set the password of role {task['role']}"]
