@@ -109,6 +109,15 @@ def test_services_are_at_work(host):
     assert host.on("ss", "-Hltn", "sport = :6432").split()[3::6][0].endswith(":6432")
 
 
+def test_a_pgbouncer_that_somebody_built_keeps_its_unit(host):
+    unit, program = "/etc/systemd/system/pgbouncer.service", "/usr/sbin/pgbouncer"
+    host.on("sh", "-ec", f"mv {program} {program}.away; rm {unit}; echo '[Service]' >{unit}")
+    try:
+        assert host.run("db_host", "--check").must().changed == 0
+    finally:
+        host.on("sh", "-ec", f"mv {program}.away {program}; ln -sf /dev/null {unit}")
+
+
 def test_a_branch_has_a_unit_with_limits(host):
     asked = "Type,User,MemoryMax,RuntimeDirectory,PrivateTmp"
     shown = host.on("systemctl", "show", f"--property={asked}", "parallel-worktrees-branch@one.service")
@@ -351,6 +360,7 @@ def test_cron_and_processes_in_the_place_of_systemd(machines, tmp_path):
     machine.on("systemctl", "is-system-running", "--wait")
     host = DbHost(tmp_path, machine, "xfs", db_host_supervisor="process", db_host_clients=[machine.gateway])
     host.run("db_host").must()
+    assert host.on("systemctl", "is-enabled", "pgbouncer", may_fail=True) == "masked"
     assert host.run("db_host").must().changed == 0
     assert host.on("systemctl", "list-unit-files", "--no-legend", "parallel-worktrees*", may_fail=True) == ""
     assert "refused" not in knock(host)
