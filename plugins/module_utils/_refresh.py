@@ -181,14 +181,18 @@ def _failure(source: Source, server: _clusters.Cluster, error: Exception) -> Wor
 
 def retire(host: Host, source: Source, now: float) -> list[str]:
     """Remove the goldens that the policy no longer keeps; the caller holds the source's lock."""
-    with _stores.locked(host) as store:
-        found = goldens(store, source.name)
     gone = []
-    for name in superfluous(found, keep=source.keep, keep_age=source.keep_age, now=now):
+    for name in not_kept(host, source, now):
         with contextlib.suppress(UserError):  # somebody has just made a branch of it
             _discard(host, name)
             gone.append(name)
     return gone
+
+
+def not_kept(host: Host, source: Source, now: float) -> list[str]:
+    """The goldens that the policy no longer keeps."""
+    found = goldens(_stores.of(host), source.name)
+    return superfluous(found, keep=source.keep, keep_age=source.keep_age, now=now)
 
 
 def check_unused(store: _stores.Store, source: str) -> None:

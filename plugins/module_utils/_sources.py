@@ -90,9 +90,10 @@ def refresh(host: Host, source: Source, *, only_due: bool = False) -> list[str]:
     """Make a new golden, and retire those that are no longer kept; tells what was done."""
     with _alone(host, source.name):
         _refresh.clear(host, source.name)
+        gone = _retire(host, source)  # first, for where the pool is full no other is made
         if only_due and not _refresh.is_due(source, _refresh.goldens(_stores.of(host), source.name), time.time()):
-            return []
-        return _renew(host, source)
+            return gone
+        return [*gone, *_renew(host, source)]
 
 
 def up(host: Host) -> list[str]:
@@ -149,13 +150,16 @@ def _alone(host: Host, name: str) -> contextlib.AbstractContextManager[int]:
 def _present(host: Host, source: Source, journal: Journal, *, refresh: bool) -> None:
     left, last = _half_made(host, source), _newest(host, source)
     is_masked = source.has_masked(_stores.of(host).must_have(last).mark) if last else False
-    before: dict[str, t.Any] = {"half_made": left, "golden": last}
-    after: dict[str, t.Any] = {"half_made": [], "golden": last}
+    not_kept = _refresh.not_kept(host, source, time.time())
+    before: dict[str, t.Any] = {"half_made": left, "golden": last, "not_kept": not_kept}
+    after: dict[str, t.Any] = {"half_made": [], "golden": last, "not_kept": []}
     steps: list[tuple[str, t.Callable[[], t.Any]]] = []
     if source.kind == "standby":
         standby, volume = _standby_of(host, source)
         before["standby"], after["standby"] = _standing(standby, volume), "running"
         steps += _steps_of_standby(standby, before["standby"])
+    if not_kept:
+        steps.append((f"remove {', '.join(not_kept)}, which is not kept any longer", lambda: _retire(host, source)))
     if refresh or not is_masked:
         if before.get("standby", "running") not in (None, "half made"):
             _refresh.check(host, source)
@@ -201,8 +205,11 @@ def _standing(standby: Standby, volume: _stores.Volume | None) -> str | None:
 
 def _renew(host: Host, source: Source) -> list[str]:
     made = _refresh.refresh(host, source)
-    gone = _refresh.retire(host, source, time.time())
-    return [f"make {made}", *(f"remove {name}" for name in gone)]
+    return [f"make {made}", *_retire(host, source)]
+
+
+def _retire(host: Host, source: Source) -> list[str]:
+    return [f"remove {name}" for name in _refresh.retire(host, source, time.time())]
 
 
 # Absent

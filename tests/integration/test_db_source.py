@@ -294,7 +294,10 @@ def test_goldens_go_when_the_policy_says_so_but_not_from_under_branches(standing
     assert "branches/stands stand on it" in standing.refused("user", state="absent")
     assert "branches/stands stand on it" in standing.refused("user", state="absent", check=True)
     standing.store.destroy("branches/stands")
-    standing.must(refresh=True)
+    for check in (True, False):
+        gone = standing.must(check=check)
+        assert gone["actions"] == [f"remove {used}, which is not kept any longer"]
+    assert not standing.must()["changed"]
     assert len(standing.goldens()) == 2
     # of the standby there is one snapshot for each golden, and no more
     assert len(standing.store.snapshots("sources/app")) == 2
@@ -564,7 +567,11 @@ sys.exit(_sources.main(sys.argv[1:]))
     assert json.loads(said[1])[0] == f"make {app.goldens()[-1].name}"
     app.change(every="0s")
     assert json.loads(command(sys.executable, "-c", main, "refresh"))[0] == f"make {app.goldens()[-1].name}"
-    app.change(every="1h")
+    app.change(every="1h", keep=1)  # nothing is due, and the pool may have no room for another
+    one, last = app.goldens()
+    assert json.loads(command(sys.executable, "-c", main, "refresh")) == [f"remove {one.name}"]
+    assert app.goldens() == [last]
+    app.change(keep=2)
     with pytest.raises(AssertionError, match="no source 'other'"):
         command(sys.executable, "-c", main, "refresh", "other")
 
