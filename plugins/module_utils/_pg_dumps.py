@@ -24,7 +24,10 @@ RESTORE = (
     *("--exit-on-error", "--no-owner", "--no-privileges", "--no-tablespaces"),
     *("--no-publications", "--no-subscriptions", "--no-security-labels"),
 )
-PSQL = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", f"--output={os.devnull}")
+PSQL = (
+    *("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", f"--output={os.devnull}"),
+    "--command=set statement_timeout = 0",  # pg_restore does so by itself
+)
 MOST_JOBS = 4
 
 

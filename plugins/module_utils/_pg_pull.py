@@ -143,8 +143,9 @@ class Pull:
             try:
                 with open(self.asked, encoding="utf-8") as file:
                     url = file.read()
-            except OSError as error:
-                raise UserError(f"pull: cannot read {self._told}: {error.strerror}") from error
+            except (OSError, UnicodeDecodeError) as error:
+                words = error.strerror if isinstance(error, OSError) else "it is no text"
+                raise UserError(f"pull: cannot read {self._told}: {words}") from None
         else:
             # A line of the workspace's own file, so a shell is what its author expects.
             done = _commands.run(("/bin/sh", "-c", self.asked))

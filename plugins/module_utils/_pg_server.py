@@ -37,8 +37,8 @@ STRATEGIES = ["auto", "wal_log", "file_copy"]
 LARGE, LARGE_TO_CLONE = 64 << 20, 32 << 20
 """From how many bytes on FILE_COPY, with its two checkpoints, beats WAL_LOG on a server that waits for its disk."""
 
-FORCE_SINCE, STRATEGY_SINCE, CLONE_SINCE = 130000, 150000, 180000
-"""The versions that brought DROP .. WITH (FORCE), CREATE .. STRATEGY, and file_copy_method."""
+FORCE_SINCE, IDLE_TIMEOUT_SINCE, STRATEGY_SINCE, CLONE_SINCE = 130000, 140000, 150000, 180000
+"""The versions that brought DROP .. WITH (FORCE), idle_session_timeout, CREATE .. STRATEGY, and file_copy_method."""
 
 NO_LIMIT, CLOSED = -1, 0
 """Connection limits; superusers are not held to them."""
@@ -251,6 +251,10 @@ class Server:
         self.connection = _postgres.connect(address, password)
         self.connection.set_client_encoding("UTF8")
         self.version = self.connection.server_version
+        # What holds for people, or came with somebody's data, is not for work that takes as long as it takes.
+        limits = ["statement_timeout", *(["idle_session_timeout"] if self.version >= IDLE_TIMEOUT_SINCE else [])]
+        with self.connection.cursor() as cursor:
+            cursor.execute("; ".join(f"set {limit} = 0" for limit in limits))
 
     @property
     def where(self) -> str:
@@ -316,8 +320,7 @@ class Server:
         try:
             with self.connection.cursor() as cursor:
                 cursor.execute(
-                    "set statement_timeout = 0; begin; set local lock_timeout = %s; "
-                    "select pg_advisory_lock(%s, %s); commit",
+                    "begin; set local lock_timeout = %s; select pg_advisory_lock(%s, %s); commit",
                     (max(1, int(timeout * 1000)), *keys),
                 )
         except _postgres.driver().errors.LockNotAvailable as error:

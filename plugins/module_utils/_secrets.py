@@ -45,8 +45,13 @@ def read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             secret = file.read().strip()
+    except FileNotFoundError:
+        raise
     except PermissionError as error:
         raise EnvironmentFailure(f"the password file {path} may not be read by this user") from error
+    except (OSError, UnicodeDecodeError) as error:
+        words = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise EnvironmentFailure(f"the password file {path} cannot be read: {words}") from None
     if not secret:
         raise EnvironmentFailure(f"the password file {path} is empty", hint=f"remove it: rm {path}")
     return secret

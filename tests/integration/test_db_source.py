@@ -457,6 +457,22 @@ def test_a_mask_that_fails_makes_no_golden_and_tells_no_data(app, folder):
         app.change(mask=None)
 
 
+def test_a_golden_takes_longer_than_a_statement_may_in_production(app, primary, folder):
+    mask = folder / "slow.sql"
+    mask.write_text("select pg_sleep(0.5);")
+    app.change(mask=str(mask))
+    limits = ("statement_timeout = '300ms'", "idle_session_timeout = '300ms'")
+    for limit in limits:
+        primary.psql(f"alter database app set {limit}")
+    app.catch_up(primary)
+    try:
+        app.must(refresh=True)
+    finally:
+        for limit in limits:
+            primary.psql(f"alter database app reset {limit.split()[0]}")
+        app.change(mask=None)
+
+
 def test_a_new_mask_is_for_the_next_branch_already(app, folder):
     mask, asked = folder / "new.sql", {"name": "x", "owner": "shop/x@0123abcd", "host_file": str(app.file)}
     mask.write_text(MASK)

@@ -613,6 +613,19 @@ def test_restores_a_dump(server, task, kind, monkeypatch):
     assert as_task(server, task, "select count(*) from app.shown") == "0"
 
 
+@every
+def test_a_restore_takes_longer_than_a_session_may_be_idle(server, task, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(server.programs), prepend=os.pathsep)
+    dump = tmp_path / "slow.sql"
+    dump.write_text("create table slow as select 1 as n from pg_sleep(1);", encoding="ascii")
+    server.psql("alter role postgres set idle_session_timeout = '300ms'")
+    try:
+        made = must(task, databases=one(task, dump=str(dump)))
+    finally:
+        server.psql("alter role postgres reset idle_session_timeout")
+    assert len(made["actions"]) == 3
+
+
 def test_a_dump_that_fails_leaves_nothing_half_made(server, task):
     task["databases"] = [{"name": f"{task['role']}_first"}, *one(task, dump=dump_of(server, task))]
     message = refused(task, "partial")
@@ -787,6 +800,11 @@ def test_a_wrong_admin_is_told(server, task, tmp_path):
         assert "password authentication failed" in message
         assert "check admin_user, and the password in admin_password_file" in message
         assert "no admin_password_file" in refused(task, "user", state=state, admin_password_file="/nowhere")
+        message = refused(task, "environment", state=state, admin_password_file=str(tmp_path))
+        assert "cannot be read: Is a directory" in message
+        (tmp_path / "key").write_bytes(b"\xff\xfe")
+        message = refused(task, "environment", state=state, admin_password_file=str(tmp_path / "key"))
+        assert "cannot be read: it is no text" in message
         message = refused(task, "environment", state=state, port=free_port())
         assert "Connection refused" in message
         assert "hint: start it, or check host and port: pg_isready --host 127.0.0.1 --port" in message
