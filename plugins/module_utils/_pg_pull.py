@@ -134,7 +134,7 @@ class Pull:
     def _told(self) -> str:
         """Where the URL comes from."""
         kind = {"url_variable": "the environment variable", "url_file": "the file", "url_command": "the command"}
-        return f"{kind[self.way]} {self.asked}"
+        return f"{kind[self.way]} {hide(self.asked, {})}"
 
     def _url(self) -> str:
         if self.way == "url_variable":

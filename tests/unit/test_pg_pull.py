@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 import typing as t
 import urllib.parse
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _pg_pull, _pg_server
-from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
+from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError, WorktreesError
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 
@@ -90,6 +91,16 @@ def test_what_is_no_url_is_told_without_a_word_of_it(url):
 def test_users_and_passwords_are_hidden(text, hidden):
     told = _pg_pull.hide(text, {"user": "app", "password": "s3cret"})
     assert told.replace("********", "***") == hidden
+
+
+@pytest.mark.parametrize(
+    "line", ["exit 3; echo postgresql://app:s3cret@db/x", "export PGPASSWORD=s3cret; echo nothing"]
+)
+def test_a_command_is_told_without_what_it_has_in_it(line):
+    with pytest.raises(WorktreesError) as refusal:
+        dataclasses.replace(pull(), way="url_command", asked=line).look()
+    assert "s3cret" not in refusal.value.message
+    assert "the command" in refusal.value.message
 
 
 def test_a_source_does_not_show_its_parameters():
