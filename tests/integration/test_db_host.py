@@ -119,14 +119,17 @@ def test_a_pgbouncer_that_somebody_built_keeps_its_unit(host):
 
 
 def test_a_branch_has_a_unit_with_limits(host):
-    asked = "Type,User,MemoryMax,RuntimeDirectory,PrivateTmp"
+    asked = "Type,User,MemoryMax,RuntimeDirectory,PrivateTmp,IPAddressAllow,IPAddressDeny"
     shown = host.on("systemctl", "show", f"--property={asked}", "parallel-worktrees-branch@one.service")
-    assert dict(line.split("=", 1) for line in shown.splitlines()) == {
+    properties = (line.split("=", 1) for line in shown.splitlines())
+    assert {name: " ".join(sorted(value.split())) for name, value in properties} == {
         "Type": "notify",
         "User": "parallel-worktrees",
         "MemoryMax": str(512 << 20),
         "RuntimeDirectory": "parallel-worktrees/one",
         "PrivateTmp": "no",
+        "IPAddressAllow": "127.0.0.0/8 ::1/128",
+        "IPAddressDeny": "0.0.0.0/0 ::/0",
     }
 
 
