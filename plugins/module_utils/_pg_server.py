@@ -104,6 +104,7 @@ where (
         or class = 'pg_namespace'::regclass and object = 2200 and pg_has_role(owner, 'usage')
     )
     and pg_get_userbyid(owner) not in (%(role)s, 'pg_database_owner')
+    and not (class = 'pg_proc'::regclass and object in (select evtfoid from pg_event_trigger))
     and not exists (
         select from pg_depend d
         where d.classid = class and d.objid = object and d.objsubid = 0
@@ -113,6 +114,7 @@ order by class <> 'pg_namespace'::regclass
 """
 """What people have made, but for members of extensions and for what follows its table or its type.
 
+What an event trigger calls stays whose it is, for it runs as whoever sets it off, such as a superuser.
 Schemas come first, for an owner has to be let into them. The schema public (2200) of PostgreSQL 14 and older, in which
 all may make things, is left as it is where the administrator is no superuser and may not give it away.
 """

@@ -552,6 +552,19 @@ def test_what_is_the_database_owners_needs_no_change_of_hands(server, task, temp
     assert "ERROR" not in as_task(server, task, "alter table app.parent add z int; drop schema app cascade")
 
 
+@every
+def test_nobody_becomes_superuser_by_an_event_trigger_of_a_template(server, task, template):
+    function = "function on_change() returns event_trigger language plpgsql as"
+    server.psql(f"create {function} 'begin end'", template)
+    server.psql("create event trigger seen on ddl_command_start execute function on_change()", template)
+    task["databases"] = one(task, template=template)
+    must(task)
+    said = as_task(server, task, f"create or replace {function} 'begin alter role {task['role']} superuser; end'")
+    assert "must be owner of function on_change" in said
+    must(task, databases=one(task, template=template, extensions=["pg_trgm"]))
+    assert as_task(server, task, "select rolsuper from pg_roles where rolname = current_user") == "f"
+
+
 def test_a_template_in_use_is_told_with_who_uses_it(server, task, template):
     task["databases"] = one(task, template=template)
     with contextlib.closing(connected(server, template)) as session, session.cursor() as cursor:
