@@ -33,7 +33,7 @@ import sys
 import time
 import typing as t
 
-from . import _db_host, _files, _pgbouncer, _postgres, _services, _stores
+from . import _db_host, _files, _pgbouncer, _postgres, _services, _standby, _stores
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._pg_server import compose
@@ -940,7 +940,8 @@ def _rows(connection: Connection, query: str, **values: t.Any) -> list[tuple[t.A
 
 def _execute(connection: Connection, *statements: Composable) -> None:
     """All of it as one transaction, which a crash of the server does not undo."""
-    text = "; ".join(statement.as_string(connection) for statement in (compose(KEPT), *statements))
+    first = compose(KEPT), compose(_standby.NO_EVENT_TRIGGERS)
+    text = "; ".join(statement.as_string(connection) for statement in (*first, *statements))
     with connection.cursor() as cursor:
         try:
             cursor.execute(text)

@@ -385,6 +385,7 @@ def _work(host: Host, source: Source, server: _clusters.Cluster, sockets: str) -
         else:
             outside.act(None, compose("create database {} template template0", source.database))
         with outside.within(source.database) as inside:
+            inside.act(None, compose(_standby.NO_EVENT_TRIGGERS))
             if source.kind == "dump":
                 outside.check_extensions(source.extensions)
                 inside.create_extensions(source.database, source.extensions)
@@ -421,6 +422,7 @@ def _cut_off(source: Source, server: Server) -> None:
         )
     for name in databases:
         with server.within(name) as inside:
+            inside.act(None, compose(_standby.NO_EVENT_TRIGGERS))
             for (gid,) in inside.rows(PREPARED, name=name):
                 inside.act(None, compose("rollback prepared {gid}", gid=gid))
             for (subscription,) in inside.rows(SUBSCRIPTIONS, name=name):

@@ -151,6 +151,22 @@ def test_the_newest_golden_is_taken(host, name):
                 store.destroy(one)
 
 
+def test_event_triggers_of_production_keep_nobody_from_a_branch(host, name):
+    refusing = "create function no() returns event_trigger language plpgsql as $$begin raise 'no change'; end$$;"
+    trigger = "create event trigger no on ddl_command_start execute function no();"
+    later = branches.make_golden(host, branches.FILL + refusing + trigger)
+    try:
+        host.must(name)
+        host.must(f"{name}_young", parent=name)
+        for one in (f"{name}_young", name):
+            with pytest.raises(psycopg2.Error, match="no change"):
+                host.sql(one, "create table mine ()")
+            host.must(one, state="absent")
+    finally:
+        with host.locked_store() as store:
+            store.destroy(later)
+
+
 def test_what_it_may_and_what_it_cannot(host, name):
     """It owns all that is in the database, is no superuser, and has no way to its source or to others."""
     host.must(name)
