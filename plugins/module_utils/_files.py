@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import typing as t
 
 from ._errors import EnvironmentFailure
@@ -42,6 +43,34 @@ def write(path: str, content: bytes, *, mode: int, owner: tuple[int, int] | None
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
+
+
+def read(path: str) -> str:
+    """The text of a file, as it is but for escaped bytes that are no UTF-8; none where there is no file."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def rewrite(path: str, text: str) -> None:
+    """Replace the text of a file, which keeps its mode."""
+    mode = stat.S_IMODE(os.stat(path).st_mode) if os.path.exists(path) else 0o644
+    write(path, text.encode("utf-8", "surrogateescape"), mode=mode)
+
+
+def remove(path: str) -> None:
+    """Take a file away where it is there, and what a killed run left beside it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    sweep(path)
+
+
+def sweep(path: str) -> None:
+    """Take away what a killed run left beside a file."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary_name(*os.path.split(path)))
 
 
 def temporary_name(folder: str, name: str) -> str:

@@ -138,6 +138,12 @@ class Repository:
             raise UserError(f"{what}: {path} is a folder inside the repository {top}, not a repository", hint=hint)
         return cls(path, os.path.realpath(os.path.join(path, common.removesuffix("\n"))))
 
+    @classmethod
+    def of_admin(cls, admin: str) -> Repository:
+        """The repository that a linked worktree's private folder lies in."""
+        common = os.path.dirname(os.path.dirname(os.path.realpath(admin)))
+        return cls(common, common)
+
     @contextlib.contextmanager
     def locked(self) -> t.Iterator[None]:
         """Hold the one lock of this repository: all of ours do that write or list its worktrees.
@@ -364,6 +370,12 @@ def admin_folder(worktree: str) -> str | None:
     if text is None or not text.startswith("gitdir: "):
         return None
     return os.path.normpath(os.path.join(worktree, text.removeprefix("gitdir: ")))
+
+
+def linked_admin(worktree: str) -> str | None:
+    """The same; None as well where it is a whole repository's, such as that of a submodule."""
+    admin = admin_folder(worktree)
+    return admin if admin and os.path.isfile(os.path.join(admin, "commondir")) else None
 
 
 def enclosing_worktree(path: str) -> str | None:

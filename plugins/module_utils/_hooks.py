@@ -19,7 +19,7 @@ import shutil
 import sys
 import typing as t
 
-from . import _files, _gates, _git, _hook, _program
+from . import _files, _gates, _git, _hook, _own_config, _program
 from ._door import Params, Result
 from ._errors import EnvironmentFailure
 from ._git import Repository
@@ -130,18 +130,18 @@ def _install(path: str, settings: dict[str, t.Any], *, check: bool) -> bool:
             return True  # it is about to be made
         hint = "run provision again: it makes what is missing"
         raise EnvironmentFailure(f"{path} is no linked worktree, so it can have no hooks of its own", hint=hint)
-    repository = _repository(admin)
+    repository = Repository.of_admin(admin)
     folder = os.path.join(admin, FOLDER)
     with repository.locked():
-        ours, former = _configured(repository, path, folder)
+        if not check:
+            _undo_earlier(repository, admin)
+        former = _own_config.given(repository, admin, "core.hooksPath")
         files = _files_of(repository, folder, settings, former)
-        if ours and _is_there(folder, files):
+        if _own_config.holds(admin, "hooksPath", folder) and _is_there(folder, files):
             return False
         if not check:
             _write(folder, files)
-            if not ours:
-                _allow_own_configuration(repository)
-                _configure(repository, path, folder)
+            _own_config.put(repository, admin, "hooksPath", folder)
     return True
 
 
@@ -150,42 +150,35 @@ def _remove(path: str, *, check: bool) -> bool:
     if admin is None or not os.path.isdir(os.path.join(admin, FOLDER)):
         return False
     if not check:
-        repository = _repository(admin)
+        repository = Repository.of_admin(admin)
         with repository.locked():
             remove(repository, path)
     return True
 
 
 def remove(repository: Repository, path: str) -> None:
-    """Take the hooks of a worktree away, and give it back those that it had. The caller holds the lock."""
-    folder = os.path.join(repository.admin_in(path), FOLDER)
+    """Take the hooks of a worktree away, so that those count that it had. The caller holds the lock."""
+    admin = repository.admin_in(path)
+    folder = os.path.join(admin, FOLDER)
     if not os.path.isdir(folder):
         return
-    ours, former = _configured(repository, path, folder)
-    if ours and former:
-        _configure(repository, path, former)
-    elif ours:
-        doing = f"taking the hooks of {path} away"
-        repository.must("config", "--worktree", "--unset-all", "core.hooksPath", doing=doing, worktree=path)
+    _undo_earlier(repository, admin)
+    _own_config.take(repository, admin, "hooksPath")
     # Last: while it is there, a run that was killed before here is gone through again.
     shutil.rmtree(folder)
 
 
-def _repository(admin: str) -> Repository:
-    common = os.path.dirname(os.path.dirname(os.path.realpath(admin)))
-    return Repository(common, common)
-
-
-def _configured(repository: Repository, path: str, folder: str) -> tuple[bool, str | None]:
-    """Whether the worktree's own configuration leads to our hooks, and where it led before."""
-    file = os.path.join(repository.admin_in(path), "config.worktree")
-    # The file is asked, not the scope: git refuses that where no worktree has a configuration of its own.
-    found = repository.git("config", "--file", file, "--get", "core.hooksPath").stdout.rstrip("\n")
+def _undo_earlier(repository: Repository, admin: str) -> None:
+    """An earlier version put ours in the place of what somebody had set for the worktree: put that back."""
+    folder = os.path.join(admin, FOLDER)
+    if _own_config.given(repository, admin, "core.hooksPath") != folder:
+        return
+    former = None
     with contextlib.suppress(EnvironmentFailure):
-        known = _gates.load_settings(os.path.join(folder, _hook.SETTINGS)).get("former")
-        if found == folder:
-            return True, known
-    return found == folder, found if found and found != folder else None
+        former = _gates.load_settings(os.path.join(folder, _hook.SETTINGS)).get("former")
+    file = ("config", "--file", os.path.join(admin, "config.worktree"))
+    change = ("core.hooksPath", former) if former else ("--unset-all", "core.hooksPath")
+    repository.must(*file, *change, doing=f"giving back the hooks that {admin} had")
 
 
 def _files_of(
@@ -240,26 +233,3 @@ def _write(folder: str, files: t.Mapping[str, tuple[bytes, int]]) -> None:
         _files.write(os.path.join(folder, name), content, mode=mode)
     for stray in set(os.listdir(folder)) - set(files):
         os.unlink(os.path.join(folder, stray))
-
-
-def _configure(repository: Repository, path: str, value: str) -> None:
-    doing = f"setting the hooks of {path}"
-    repository.must("config", "--worktree", "core.hooksPath", value, doing=doing, worktree=path)
-
-
-def _allow_own_configuration(repository: Repository) -> None:
-    """Let each worktree have a configuration of its own (git-worktree(1), CONFIGURATION FILE).
-
-    ``core.worktree``, which a submodule's repository has, would then count for all worktrees: it goes to the main one
-    first, so that a run which is killed in between leaves nothing that does not work.
-    """
-    doing = f"letting the worktrees of {repository.common} have configurations of their own"
-    if repository.git("config", "--type=bool", "--get", "extensions.worktreeConfig").stdout.strip() == "true":
-        return
-    common = os.path.join(repository.common, "config")
-    place = repository.git("config", "--file", common, "--get", "core.worktree").stdout.rstrip("\n")
-    if place:
-        main = os.path.join(repository.common, "config.worktree")
-        repository.must("config", "--file", main, "core.worktree", place, doing=doing)
-        repository.must("config", "--file", common, "--unset-all", "core.worktree", doing=doing)
-    repository.must("config", "--file", common, "extensions.worktreeConfig", "true", doing=doing)

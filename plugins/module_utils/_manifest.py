@@ -12,7 +12,6 @@ is ours: made by us or, where that is noted too, adopted from another tool, to w
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -71,8 +70,7 @@ class Manifest:
 
     def forget(self) -> None:
         """Take the mark off."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        _files.remove(self._path)
 
     def note(self, path: str, value: str) -> None:
         """Note a path whose content is about to become what the signature says.

@@ -86,7 +86,8 @@ seealso:
   - module: parallel.worktrees.path_reservation
   - module: parallel.worktrees.worktree_gate
 notes:
-  - It sets C(extensions.worktreeConfig) in the repository, which stays set.
+  - It sets C(extensions.worktreeConfig) in the repository, so that a worktree can have settings of its own. That stays
+    set, as nobody can tell who else relies on it by then; where no worktree has such settings, it means nothing.
   - C(git commit --no-verify) and C(git push --no-verify) pass by every hook.
 """
 

@@ -205,6 +205,27 @@ def test_a_worktree_gets_back_the_hooks_that_it_had(sample):
     assert git(tree, "config", "--worktree", "core.hooksPath") == str(sample.root / "mine")
 
 
+@pytest.mark.parametrize("former", [None, "mine"])
+def test_what_an_earlier_version_set_in_the_place_of_it_is_given_back(sample, docs, former):
+    admin = sample.docs / ".git" / "worktrees" / "fix"
+    folder, settings = admin / "parallel-worktrees-hooks", admin / "parallel-worktrees-hooks" / "settings.json"
+    own_hook(sample.root / "mine", "pre-commit", write_in_log(sample, "mine"))
+    former = former and str(sample.root / former)
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "former": former}))
+    for again in (True, False):
+        for name in ("config.worktree", "parallel-worktrees.config"):
+            (admin / name).unlink()
+        git(docs, "config", "--worktree", "core.hooksPath", str(folder))
+        if again:
+            assert succeeded(hooks(sample, "docs", check=True, checks=[TESTS]))["changed"]
+            succeeded(hooks(sample, "docs", checks=[TESTS]))
+            assert change(docs).returncode == 0
+            assert log(sample) == ["tested", *(["mine pre-commit 0 0"] if former else [])]
+    succeeded(hooks(sample, "docs", state="absent"))
+    assert git(docs, "config", "--default", "None", "core.hooksPath") == str(former)
+    assert (admin / "config.worktree").exists() == bool(former)
+
+
 def test_hooks_that_run_often_are_passed_on_where_there_are_any(sample):
     own_hook(sample.docs / ".git" / "hooks", "reference-transaction", f"echo $1 >>{sample.root}/log")
     sample.make("docs")
@@ -235,7 +256,7 @@ def test_the_same_again_changes_nothing(sample, docs):
 
 def test_what_a_killed_run_leaves_is_mended(sample, docs):
     folder = next((sample.docs / ".git").glob("worktrees/fix/parallel-worktrees-hooks"))
-    git(docs, "config", "--worktree", "--unset", "core.hooksPath")  # files there, not yet in use
+    (folder.parent / "config.worktree").unlink()  # files there, not yet in use
     succeeded(hooks(sample, "docs", checks=[BUILD, TESTS]))
     (docs / "broken").write_text("")
     assert change(docs).returncode != 0
@@ -295,4 +316,4 @@ def test_many_at_once(sample):
     for process in processes:
         succeeded(json.loads(process.communicate()[0]))
     for task, tree in zip(tasks, sorted(worktrees(sample.docs)), strict=True):
-        assert f"/worktrees/{task}/" in git(tree, "config", "--worktree", "core.hooksPath")
+        assert f"/worktrees/{task}/" in git(tree, "config", "core.hooksPath")
