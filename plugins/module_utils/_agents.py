@@ -60,8 +60,7 @@ def written(files: t.Sequence[_blocks.Managed], *, check: bool) -> Result:
     """Write what differs, and tell of it and of what was left alone."""
     to_write = [file for file in files if file.differs]
     if not check:
-        for file in to_write:
-            file.write()
+        _blocks.write(to_write)
     left = [f"{file.place} was left alone: {file.left}" for file in files if file.left]
     return {
         "changed": bool(to_write),

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import os
 import stat
+import typing as t
 
 from . import _files, _git
 from ._manifest import Manifest, text_signature
@@ -47,7 +48,7 @@ class Managed:
         return self.before != self.after or stat.S_IMODE(os.stat(self.place).st_mode) != self.mode
 
     def write(self) -> None:
-        """Write it; it is noted and kept out of git before it is there."""
+        """Write it; it is noted before it is there."""
         manifest = Manifest.around(self.place)
         if manifest:
             if self.is_foreign:
@@ -55,7 +56,6 @@ class Managed:
             else:
                 manifest.note(self.place, text_signature(_bytes(self.after)))
             manifest.save()
-        keep_out_of_git(self.worktree, [self.place])
         os.makedirs(os.path.dirname(self.place), exist_ok=True)
         _files.write(self.place, _bytes(self.after), mode=self.mode)
 
@@ -88,6 +88,14 @@ def managed(worktree: str, path: str, text: str, *, whole: bool = False, mode: i
     if "\r\n" in before:
         text = text.replace("\n", "\r\n")
     return Managed(worktree, place, before, head + _block(text, place) + tail, mode, None, is_foreign)
+
+
+def write(files: t.Sequence[Managed]) -> None:
+    """Write them; each is kept out of git, and noted, before it is there."""
+    for worktree in dict.fromkeys(file.worktree for file in files):
+        keep_out_of_git(worktree, [file.place for file in files if file.worktree == worktree])
+    for file in files:
+        file.write()
 
 
 def take_out(place: str) -> None:

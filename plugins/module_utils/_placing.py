@@ -39,7 +39,7 @@ def inside(worktree: str, path: str) -> str:
 
 
 def keep_out_of_git(worktree: str, paths: t.Iterable[str]) -> None:
-    """See to it that paths do not show up as untracked, nor are committed by ``git add --all``.
+    """See to it that in their worktree paths are not seen as untracked, nor committed by ``git add --all``.
 
     They need not be there yet; kept out first, a killed run leaves nothing that git would see.
     """
@@ -53,10 +53,15 @@ def keep_out_of_git(worktree: str, paths: t.Iterable[str]) -> None:
         ignored = _git.git(tree, "check-ignore", "-z", "--stdin", stdin=listed).stdout.split("\0")
         known = _git.must(tree, "--literal-pathspecs", "ls-files", "-z", "--", *relative, doing=doing).split("\0")
         seen = [_exclude.pattern_of(path) for path in relative if path not in ignored and path not in known]
-        if seen:
-            repository = Repository.at(tree)
-            with repository.locked():
+        if not seen:
+            continue
+        admin = _git.linked_admin(tree)
+        repository = Repository.at(tree) if admin is None else Repository.of_admin(admin)
+        with repository.locked():
+            if admin is None:
                 _exclude.add(repository.common, seen)
+            else:
+                _exclude.add_own(repository, tree, seen)
 
 
 def refuse_foreign(place: str, manifest: Manifest | None, what: str) -> None:

@@ -289,6 +289,7 @@ class Finding:
     :ivar standing: as git lists it.
     :ivar start: its commit; None where only a fetch would tell, in check mode.
     :ivar is_new: its branch is to be made.
+    :ivar renewal: what git ignores there, where that is to be something else.
     """
 
     member: Member
@@ -296,6 +297,7 @@ class Finding:
     standing: Listed | None
     start: str | None
     is_new: bool
+    renewal: _exclude.Renewal | None = None
 
 
 def _make_set(params: Params, *, check: bool) -> Result:
@@ -318,6 +320,7 @@ def _make_set(params: Params, *, check: bool) -> Result:
         _tell_all(errors, "cannot make the worktrees")
         findings = [found[id(one)] for member in tops for one in member.everyone]
         to_make = [finding for finding in findings if finding.state != "ready"]
+        to_renew = [finding for finding in findings if finding.renewal]
         saved: list[dict[str, str]] = []
         if not check:
             outcomes = _map(
@@ -329,16 +332,20 @@ def _make_set(params: Params, *, check: bool) -> Result:
             _tell_partial("making the worktree", tops, outcomes, changed=True, saved=saved)
     facts = [_facts(found[id(member)]) for member in tops]
     return {
-        "changed": bool(to_make),
+        "changed": bool(to_make or to_renew),
         "worktrees": facts,
         # What a later removal needs to know, in the terms of this module's parameters: nothing that changes with work.
         "plan": [{key: value for key, value in one.items() if key != "commit"} for one in facts],
         "actions": [
             f"{'adopt' if one.state == 'adopt' else 'make'} worktree {one.member.path} on branch {one.member.branch}"
             for one in to_make
-        ],
+        ]
+        + [f"take over what git ignores elsewhere into worktree {one.member.path}" for one in to_renew],
         "saved": saved,
-        "diff": _diff([one.member for one in findings if one.state == "ready"], [one.member for one in findings]),
+        "diff": [
+            *_diff([one.member for one in findings if one.state == "ready"], [one.member for one in findings]),
+            *(one.renewal.diff for one in to_renew if one.renewal),
+        ],
     }
 
 
@@ -389,7 +396,8 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
             )
         member.branch = standing.branch or member.branch
         member.adopt = bool(mark and mark.adopted)
-        return Finding(member, "ready", standing, standing.head, is_new=False)
+        renewal = _exclude.renewal(member.repository, member.path)
+        return Finding(member, "ready", standing, standing.head, is_new=False, renewal=renewal)
     if standing and standing.gone and standing.lock not in (None, MAKING):
         raise _is_locked(member, standing.lock)
     if standing is None or standing.gone:
@@ -480,6 +488,9 @@ def _submodule_commit(member: Member, inside: Finding) -> str | None:
 
 def _make_all(findings: t.Sequence[Finding], owner: str) -> list[dict[str, str]]:
     """Make what is missing of a worktree and its submodules; returns what was saved on the way."""
+    for finding in findings:
+        if finding.renewal:
+            _exclude.renew(finding.member.repository, finding.renewal)
     return [saved for finding in findings if finding.state != "ready" for saved in _make(finding, owner)]
 
 
@@ -871,11 +882,13 @@ def _leave(member: Member) -> None:
     ]
     for path in manifest.blocks if os.path.lexists(member.path) else ():
         _blocks.take_out(os.path.join(member.path, path))
-        # His file is seen by git again, unless another worktree has one of that name.
+        # An earlier version hid it from all worktrees: his file is seen by git again, unless another has one so named.
         if not any(path in (*other.written, *other.blocks) for other in others):
             _exclude.remove(repository.common, _exclude.pattern_of(path))
+    admin = str(repository.admin_of(member.path))
+    _exclude.remove_own(repository, admin)
     for folder in (LOGS, _guard.FOLDER):
-        shutil.rmtree(os.path.join(str(repository.admin_of(member.path)), folder), ignore_errors=True)
+        shutil.rmtree(os.path.join(admin, folder), ignore_errors=True)
     manifest.forget()
 
 

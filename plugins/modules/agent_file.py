@@ -16,10 +16,11 @@ description:
     else is in such a file stays.
   - A file that git tracks is left alone and told, and so is a symbolic link. To tell agents more than the project's own
     file does, name another, such as C(CLAUDE.local.md).
-  - What is written is kept out of git through C(info/exclude), and noted in git's folder for the worktree, so that its
-    removal can tell it from work.
+  - What is written is kept out of git in that worktree alone (see the notes), and noted in git's folder for it, so that
+    its removal can tell it from work.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
+  - parallel.worktrees.excluded
 attributes:
   check_mode:
     support: full

@@ -21,6 +21,9 @@ description:
     keep a worktree from being removed, and O(force=true) saves them first.
   - Calls that run at once for the same repository wait for each other.
   - A folder inside the repository is added to its C(info/exclude), and taken out of it when the worktree goes.
+  - Where other modules keep their files out of git in a worktree alone, they set C(core.excludesFile) for it, which
+    hides the one that its user has for all repositories. The file there begins with the text of the user's, and each
+    call of this module brings that up to date, as the user has it who runs the call.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:

@@ -19,9 +19,10 @@ description:
     on the PATH, they refuse what would write through the link, and run the real ones for everything else. See
     M(parallel.worktrees.task_exec), M(parallel.worktrees.worktree_setup) and M(parallel.worktrees.worktree_shell).
   - What is placed is noted in git's folder for the worktree, so that its removal can tell it from work, and kept out of
-    git through C(info/exclude) where git does not ignore it.
+    git in that worktree alone (see the notes) where git does not ignore it.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
+  - parallel.worktrees.excluded
 attributes:
   check_mode:
     support: full

@@ -16,10 +16,11 @@ description:
     it.
   - The guard of shared dependencies that M(parallel.worktrees.worktree_files) makes comes first on that PATH.
   - Neither loads anything before its user has allowed it, with C(direnv allow) or C(mise trust).
-  - What is written is kept out of git through C(info/exclude), and noted in git's folder for the worktree, so that its
-    removal can tell it from work. What git tracks or somebody else wrote is left alone and told.
+  - What is written is kept out of git in that worktree alone (see the notes), and noted in git's folder for it, so that
+    its removal can tell it from work. What git tracks or somebody else wrote is left alone and told.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
+  - parallel.worktrees.excluded
 attributes:
   check_mode:
     support: full

@@ -21,9 +21,9 @@ import time
 import typing as t
 
 import pytest
-from integration.repos import NAMES, branches, git, refused, saved, status, worktrees
+from integration.repos import NAMES, branches, call, git, refused, saved, status, succeeded, worktrees
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _worktrees
+from ansible_collections.parallel.worktrees.plugins.module_utils import _agents, _env_files, _worktrees
 from ansible_collections.parallel.worktrees.plugins.module_utils._git import MAKING
 
 KILLS = int(os.environ.get("PARALLEL_WORKTREES_KILLS", "5"))
@@ -145,6 +145,66 @@ def test_an_adoption_killed_before_any_of_its_steps(sample, monkeypatch):
         assert_removed(sample, ["backend"])
         sample.forget_submodule()
     assert number > 20
+
+
+def test_writing_what_git_is_not_to_see_killed_before_any_of_its_steps(sample, tmp_path, monkeypatch):
+    """Neither is that ever seen, nor what the user has ignored everywhere."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "git").mkdir()
+    (tmp_path / "git" / "ignore").write_text("*.swp\n")
+    inner = sample.tree("backend") / "migrations"
+    config = sample.backend / ".git" / "modules" / "migrations" / "config"
+    before = config.read_text()
+    (sample.backend / "task.env").write_text("A=1\n")
+    given = [{"name": "backend", "path": str(sample.tree("backend")), "source": str(sample.backend)}]
+    files = [{"repo": "backend", "path": "migrations/task.env", "source": "task.env", "values": {"A": "2"}}]
+    text = [{"path": "migrations/AGENTS.md"}]
+
+    def write():
+        succeeded(call(_env_files, worktrees=given, files=files))
+        succeeded(call(_agents, worktrees=[{"name": "any", "path": str(given[0]["path"])}], files=text, text="Rule.\n"))
+
+    for number in some_steps():
+        sample.make("backend")
+        (inner / "file.swp").write_text("")
+        was_killed = killed_before_step(number, write)
+        assert status(inner) == ""
+        assert git(sample.backend / "migrations", "status", "--porcelain") == ""
+        if random.random() < 0.5 or not was_killed:
+            sample.make("backend")
+            write()
+            assert status(inner) == ""
+            assert (inner / "AGENTS.md").exists()
+        (inner / "file.swp").unlink()
+        assert_removed(sample, ["backend"])
+        if not was_killed:
+            break
+        config.write_text(before)  # as it is before a worktree has settings of its own
+        (config.parent / "config.worktree").unlink(missing_ok=True)
+    assert number > 15
+
+
+def test_leaving_a_worktree_of_another_tool_killed_before_any_of_its_steps(sample, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "git").mkdir()
+    (tmp_path / "git" / "ignore").write_text("*.swp\n")
+    tree = sample.root / "theirs"
+    git(sample.docs, "worktree", "add", "--quiet", "-b", "theirs", str(tree))
+    (tree / "file.swp").write_text("")
+    before = sorted(os.listdir(admin_of(tree)))
+    member = sample.member("docs", path=str(tree), branch="theirs", adopt=True)
+    params = sample.params(worktrees=[member], state="absent")
+    for number in some_steps():
+        sample.make(worktrees=[member])
+        succeeded(call(_agents, worktrees=[{"name": "docs", "path": str(tree)}], files=[{"path": "AGENTS.md"}]))
+        was_killed = killed_before_step(number, lambda: _worktrees.operation(params, check=False))
+        assert "file.swp" not in status(tree)
+        sample.remove(worktrees=[member])
+        assert sorted(os.listdir(admin_of(tree))) == before
+        assert status(tree) == ""
+        if not was_killed:
+            break
+    assert number > 8
 
 
 @pytest.mark.parametrize("whole_group", [True, False], ids=["all", "python"])
