@@ -135,7 +135,7 @@ class Golden:
         with contextlib.closing(server.connection):
             source.check_fits(server, self.extensions, as_superuser=server.is_superuser)
             with _new_pull() as (folder, lock):
-                source.fill(address, password, major=server.major, folder=folder, keep=(lock,))
+                source.fill(address, password, server=server, folder=folder, keep=(lock,))
 
     def _hashed(self) -> str:
         def listed(paths: t.Iterable[str]) -> list[tuple[str, str]]:

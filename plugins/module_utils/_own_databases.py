@@ -148,7 +148,7 @@ def _pull(server: Server, wish: Wish, source: Source, password_file: str, *, rep
             source.fill(
                 dataclasses.replace(server.address, database=wish.aside),
                 server.password or "",
-                major=server.major,
+                server=server,
                 folder=_pg_pull.folder_of(password_file),
                 keep=(server.connection.fileno(),),
             )

@@ -649,7 +649,7 @@ def _pull(
             source.fill(
                 dataclasses.replace(task.address(wish), user=task.puller, database=wish.aside),
                 password,
-                major=server.major,
+                server=server,
                 folder=_pg_pull.folder_of(t.cast("str", task.password_file)),
                 keep=(server.connection.fileno(),),
             )

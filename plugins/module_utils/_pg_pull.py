@@ -18,7 +18,7 @@ import re
 import shutil
 import typing as t
 
-from . import _commands, _pg_dumps, _postgres, _secrets
+from . import _commands, _pg_dumps, _postgres, _progress, _secrets
 from ._door import Params
 from ._errors import EnvironmentFailure, UserError
 from ._pg_server import Server, compose
@@ -228,10 +228,12 @@ class Source:
                 hint="name them in extensions",
             )
 
-    def fill(self, target: _postgres.Address, password: str, *, major: int, folder: str, keep: t.Sequence[int]) -> None:
+    def fill(
+        self, target: _postgres.Address, password: str, *, server: Server, folder: str, keep: t.Sequence[int]
+    ) -> None:
         """Fill an empty database, and mask what it then has.
 
-        :arg major: the version of its server.
+        :arg server: that it is in, for an administrator who may look at its size.
         :arg folder: for the dump; what a killed run left there is removed.
         :arg keep: descriptors of locks, for the programs outlive us where we are killed.
         :raises EnvironmentFailure: a program failed; with its last words, but for those that quote data.
@@ -242,16 +244,29 @@ class Source:
             with _new_folder(folder):
                 where_to = (f"--file={folder}", "--format=directory", f"--jobs={self.pull.jobs}")
                 without_data = (f"--exclude-table-data={pattern}" for pattern in self.pull.exclude_data)
-                self._pg_dump(*where_to, "--compress=1", "--no-sync", *without_data, keep=keep)
+                with _progress.told(lambda: self._dumped(folder)):
+                    self._pg_dump(*where_to, "--compress=1", "--no-sync", *without_data, keep=keep)
                 if self.schemas:
                     statements = [compose("create schema if not exists {}", schema) for schema in self.schemas]
                     with contextlib.closing(_postgres.connect(target, password)) as connection:
                         connection.cursor().execute(SQL("; ").join(statements))
-                _pg_dumps.Dump.of(folder, major).restore(target, password, connections=None, keep=keep)
+                dump = _pg_dumps.Dump.of(folder, server.major)
+                with _progress.told(lambda: self._restored(server.size(target.database))):
+                    dump.restore(target, password, connections=None, keep=keep)
             if self.pull.mask is not None:
-                _pg_dumps.run_text(self.pull.mask, target, password, major=major, keep=keep)
+                _pg_dumps.run_text(self.pull.mask, target, password, major=server.major, keep=keep)
         except EnvironmentFailure as failure:
             raise EnvironmentFailure(without_rows(failure.message), hint=failure.hint) from None
+
+    def _dumped(self, folder: str) -> str:
+        """How far a dump is: each table has a file, from its beginning on."""
+        with os.scandir(folder) as entries:
+            sizes = [entry.stat().st_size for entry in entries if entry.name[0].isdecimal()]
+        return f"pull from {self.where}: table {len(sizes)} of {self.count}, {_size(sum(sizes))} packed"
+
+    def _restored(self, size: int) -> str:
+        """How far a restore is; the indexes, which come last, are on top of the size of the tables."""
+        return f"pull from {self.where}: restored {_size(size)}, with {_size(self.size)} of tables"
 
     def _pg_dump(self, *options: str, keep: t.Sequence[int] = ()) -> str:
         from psycopg2.extensions import make_dsn

@@ -386,6 +386,11 @@ class Server:
         except _postgres.driver().OperationalError:
             return False
 
+    def size(self, database: str) -> int:
+        """In bytes."""
+        ((size,),) = self.rows("select pg_database_size(%(name)s)", name=database)
+        return t.cast("int", size)
+
     def places(self) -> int:
         """How many connections there are for all who are no superusers."""
         ((places,),) = self.rows(PLACES)
@@ -426,9 +431,8 @@ class Server:
             return asked
         if self.rows("show fsync") == [("off",)]:
             return "file_copy"
-        rows = self.rows("select pg_database_size(%(name)s)", name=template) if template else [(0,)]
         large = LARGE if self.version < CLONE_SINCE else LARGE_TO_CLONE
-        return "file_copy" if rows[0][0] >= large else "wal_log"
+        return "file_copy" if template and self.size(template) >= large else "wal_log"
 
     # Doing
 

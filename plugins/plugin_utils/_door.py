@@ -25,6 +25,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
+from ..module_utils import _progress
 from ..module_utils._door import Operation, answer
 from ..module_utils._errors import UserError
 from ..module_utils._holder import holder_of
@@ -75,6 +76,9 @@ class Door(ActionBase):
             sent = self._execute_module(task_vars=task_vars, wrap_async=self._task.async_val)
             return t.cast("dict[str, t.Any]", sent)
         params = checked.validated_parameters
+        _progress.tell_to(
+            lambda line: self._display.display(f"  {task_vars['inventory_hostname']}: {line}", stderr=True)
+        )
         result = answer(
             type(self).operation,
             params,

@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import signal
 import threading
 import time
@@ -34,7 +35,7 @@ from integration.servers import (
 )
 from ports import free_port
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _pg_dumps, _postgres
+from ansible_collections.parallel.worktrees.plugins.module_utils import _pg_dumps, _postgres, _progress
 
 USER, PASSWORD = "the_reader", "p:a\\ss w@rd/'1"
 LOCAL = 7
@@ -193,6 +194,20 @@ def test_pulls_what_a_url_tells_and_never_again(task, production, url, tmp_path,
     finally:
         production.psql("grant connect on database carlo to public")
     assert sizes(facts) == f"{LOCAL}|5000"
+
+
+@on(["shared", "embedded"])
+def test_how_far_it_is_is_told(task, production, url, monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(_progress, "SECONDS", 0.001)
+    monkeypatch.setattr(_progress, "_tell", lines.append)
+    must(task)
+    begin = f"pull from 127.0.0.1:{production.port}/carlo: "
+    told = [re.sub(r"[0-9.]+ (bytes|kB|MB)", "SIZE", line.removeprefix(begin)) for line in lines]
+    assert {*told} <= {*(f"table {n} of 4, SIZE packed" for n in range(5)), "restored SIZE, with SIZE of tables"}
+    assert "restored SIZE, with SIZE of tables" in told
+    assert any(line.startswith("table ") for line in told)
+    assert_silent(url, lines)
 
 
 def test_what_is_empty_is_pulled_and_what_is_not_is_left(task, production):
