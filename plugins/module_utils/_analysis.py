@@ -27,7 +27,7 @@ import sys
 import time
 import typing as t
 
-from . import _commands, _exec, _files, _gates, _git, _program, _readonly, _secrets
+from . import _commands, _exec, _files, _gates, _git, _guard, _program, _readonly, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import LOGS
@@ -291,20 +291,25 @@ def _analyze(one: Params, given: Params, folder: str) -> dict[str, t.Any]:
 
 def _run(one: Params, given: Params, scratch: str, variables: t.Mapping[str, str]) -> _commands.Completed:
     is_contained = given["kind"] == "container"
+    folder = inside(given["worktree"], one["folder"])
     # Whatever a tool wants to keep has a place elsewhere.
     usual = {} if is_contained else {"TMPDIR": scratch, "XDG_CACHE_HOME": scratch, "PYTHONDONTWRITEBYTECODE": "1"}
     variables = {**usual, **variables}
     argv = _readonly.wrapped(
         given["kind"],
         given["folders"],
-        inside(given["worktree"], one["folder"]),
+        folder,
         ("/bin/sh", "-c", one["command"]),
         image=given["image"],
     )
     stdin = None
     if is_contained:  # what is among the arguments or the environment of a container, anybody can read
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
+        if guard := _guard.of(folder):
+            lines.append(f'export PATH={shlex.quote(guard)}:"$PATH"\n')
         stdin, variables = "".join(lines).encode(), {}
+    else:
+        variables = _exec.guarded(variables, folder)
     environment = {**dict.fromkeys(_git.LOCATION), **variables}
     return _commands.run(
         ("timeout", "--kill-after=5", str(given["timeout"]), *argv), cwd="/", env=environment, stdin=stdin

@@ -72,9 +72,14 @@ def known_secrets(password_file: str | None) -> dict[str, str]:
 def variables(given: t.Mapping[str, t.Any], password_file: str | None, folder: str | None = None) -> dict[str, str]:
     """The environment of a task's commands: the only place beside its env files in which the password appears.
 
-    :arg folder: where they run, as far as it is known; a guard of its worktree comes first on their PATH.
+    :arg folder: where they run, as far as it is known.
     """
     known = known_secrets(password_file)
     texts = {name: _secrets.reveal("" if value is None else str(value), known) for name, value in given.items()}
-    path = None if folder is None else _guard.path_for(folder, texts.get("PATH"))
-    return texts if path is None else {**texts, "PATH": path}
+    return texts if folder is None else guarded(texts, folder)
+
+
+def guarded(texts: t.Mapping[str, str], folder: str) -> dict[str, str]:
+    """The environment of a command in a folder: the guard of its worktree comes first on its PATH."""
+    path = _guard.path_for(folder, texts.get("PATH"))
+    return dict(texts) if path is None else {**texts, "PATH": path}

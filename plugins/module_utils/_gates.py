@@ -250,7 +250,7 @@ def _run_command(one: Params, path: str, stage: str, around: Surroundings) -> tu
     if not os.path.isdir(folder):
         return f"there is no folder {folder}", None
     # What git sets for a hook would lead a test that makes repositories to commit into this one.
-    variables = {**dict.fromkeys(_git.LOCATION), **around.variables}
+    variables = {**dict.fromkeys(_git.LOCATION), **_exec.guarded(around.variables, folder)}
     # The command is a line of the workspace's own file, so a shell is what its author expects.
     done = _commands.run(("/bin/sh", "-c", one["command"]), cwd=folder, env=variables)
     output = _secrets.mask(done.stdout + done.stderr, around.known)

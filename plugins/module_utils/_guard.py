@@ -11,12 +11,16 @@ what is there when it is called, so a link that was replaced by a folder is no o
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 
 from . import _files, _git
 from ._errors import EnvironmentFailure
 
 PROGRAMS = ("bun", "composer", "npm", "pip", "pip3", "pnpm", "uv", "yarn")
+PYTHON = re.compile(r"(python|pip)(3(\.[0-9]+)?)?")
+"""Guarded where they are on the PATH: who looks for python3.13 is not to find one that is not there."""
 DEPENDENCIES = {"node_modules", "vendor", ".venv", "venv"}
 """What their folders of dependencies are called."""
 
@@ -37,7 +41,7 @@ def is_there(worktree: str) -> bool:
         return False
     try:
         with open(os.path.join(folder, SCRIPT), encoding="utf-8") as file:
-            return file.read() == GUARD and all(os.path.islink(os.path.join(folder, name)) for name in PROGRAMS)
+            return file.read() == GUARD and all(os.path.islink(os.path.join(folder, name)) for name in _programs())
     except OSError:
         return False
 
@@ -49,10 +53,27 @@ def put(worktree: str) -> None:
         raise EnvironmentFailure(f"{worktree} is no linked worktree, so it cannot be guarded")
     os.makedirs(folder, exist_ok=True)
     _files.write(os.path.join(folder, SCRIPT), GUARD.encode(), mode=0o755)
-    for name in PROGRAMS:
+    for name in _programs():
         place = os.path.join(folder, name)
         if not os.path.islink(place):
             os.symlink(SCRIPT, place)
+
+
+def _programs() -> list[str]:
+    """What it stands in for on this machine."""
+    found = set(PROGRAMS)
+    for folder in os.environ.get("PATH", os.defpath).split(":"):
+        if os.path.basename(folder.rstrip("/")) != FOLDER:
+            with contextlib.suppress(OSError):
+                found.update(filter(PYTHON.fullmatch, os.listdir(folder)))
+    return sorted(found)
+
+
+def of(folder: str) -> str | None:
+    """The guard of the worktree that a folder lies in; None where there is none."""
+    worktree = _git.enclosing_worktree(os.path.join(folder, "any"))
+    guard = None if worktree is None else folder_of(worktree)
+    return guard if guard is not None and os.path.isdir(guard) else None
 
 
 def path_for(folder: str, path: str | None = None) -> str | None:
@@ -60,9 +81,8 @@ def path_for(folder: str, path: str | None = None) -> str | None:
 
     :arg path: what follows it; this process's own where it is None.
     """
-    worktree = _git.enclosing_worktree(os.path.join(folder, "any"))
-    guard = None if worktree is None else folder_of(worktree)
-    if guard is None or not os.path.isdir(guard):
+    guard = of(folder)
+    if guard is None:
         return None
     rest = os.environ.get("PATH", os.defpath) if path is None else path
     return ":".join([guard, *(part for part in rest.split(":") if part != guard)])
@@ -90,17 +110,51 @@ if [ -z "$real" ]; then
     exit 127
 fi
 
-start=. verb='' second='' skip='' elsewhere=''
+# What is run as a module of Python, or by uv, is looked at as if it were called by itself.
+told=$me
+program=$me
+case $me in pip*) program=pip ;; esac
+start=. verb='' second='' skip='' elsewhere='' environment='' by_uv=''
 for argument in "$@"; do
     if [ -n "$skip" ]; then
-        if [ "$skip" = start ]; then start=$argument; fi
+        case $skip in
+            module) program=$argument told="$told -m $argument" ;;
+            start) start=$argument ;;
+            environment) environment=$argument ;;
+        esac
         skip=
         continue
     fi
-    case "$me $argument" in
+    case $program in
+        python*)
+            case $argument in
+                --check-hash-based-pycs) skip=value && continue ;;
+                -?*) flags=${argument#-} ;;
+                *) break ;; # a script of its own
+            esac
+            while :; do
+                case $flags in [bBdEiIOPqRsSuvx]*) flags=${flags#?} ;; *) break ;; esac
+            done
+            case $flags in
+                '' | [WX]?*) ;;
+                [WX]) skip=value ;;
+                m) skip=module ;;
+                m*) program=${flags#m} told="$told -m ${flags#m}" ;;
+                *) break ;;
+            esac
+            continue
+            ;;
+    esac
+    case "$program $argument" in
+        'uv --') if [ "$verb" != run ]; then break; fi ;;
         *' --') break ;;
-        pip*' --target'* | pip*' -t' | pip*' --prefix'* | pip*' --root' | pip*' --root='*) elsewhere=yes ;;
-        pip*' --user' | pip*' --python'*) elsewhere=yes ;;
+        'pip --target'* | 'pip -t' | 'pip --prefix'* | 'pip --root' | 'pip --root='* | 'pip --user') elsewhere=yes ;;
+        'pip --python' | 'uv --python' | 'uv -p') skip=environment ;;
+        'pip --python='* | 'uv --python='*) environment=${argument#*=} ;;
+        'pip --log' | 'pip --proxy' | 'pip --retries' | 'pip --timeout' | 'pip --exists-action') skip=value ;;
+        'pip --trusted-host' | 'pip --cert' | 'pip --client-cert' | 'pip --cache-dir') skip=value ;;
+        'pip --use-feature' | 'pip --use-deprecated' | 'pip --keyring-provider' | 'pip -C' | 'uv -C') skip=value ;;
+        'venv --prompt') skip=value ;;
         'uv --system' | 'uv --target'* | 'uv --prefix'* | 'uv --script') elsewhere=yes ;;
         *' -g' | *' --global' | *' --location=global' | *' --dry-run' | *' --help' | *' -h' | *' --version')
             elsewhere=yes ;;
@@ -111,6 +165,14 @@ for argument in "$@"; do
         'npm -w' | *' --workspace' | *' --filter' | *' -F') skip=value ;;
         *' -'*) ;;
         *)
+            case "$program $verb $argument" in
+                'uv run pip'* | 'uv run python'*)
+                    by_uv=yes verb='' told="$told run $argument"
+                    program=${argument%%[0-9.]*}
+                    continue
+                    ;;
+                'uv run '*) break ;;
+            esac
             if [ -z "$verb" ]; then
                 verb=$argument
             elif [ -z "$second" ]; then
@@ -120,15 +182,12 @@ for argument in "$@"; do
     esac
 done
 
-names=node_modules
-case $me in
+writes='' names=node_modules above=yes
+case $program in
     composer) names=${COMPOSER_VENDOR_DIR:-vendor} ;;
     uv) names=${UV_PROJECT_ENVIRONMENT:-.venv} ;;
-    pip*) names=${VIRTUAL_ENV:-.venv venv} ;;
 esac
-
-writes=
-case "$me $verb" in
+case "$program $verb" in
     'composer i' | 'composer ins'* | 'composer u' | 'composer up'* | 'composer r' | 'composer req'* | \
         'composer re'[im]* | 'composer rm' | 'composer uninstall' | 'composer du'*) writes=yes ;;
     'npm i' | 'npm in' | 'npm ins'* | 'npm isnt'* | 'npm add' | 'npm ci' | 'npm cit' | 'npm ic' | 'npm it' | \
@@ -145,37 +204,62 @@ case "$me $verb" in
     'bun i' | 'bun install' | 'bun add' | 'bun a' | 'bun remove' | 'bun rm' | 'bun update' | 'bun link' | \
         'bun unlink' | 'bun patch') writes=yes ;;
     'uv sync' | 'uv add' | 'uv remove') writes=yes ;;
-    'uv venv') if [ -z "$second" ]; then writes=yes; fi ;;
+    'uv venv') writes=yes && if [ -n "$second" ]; then names=${second%/} above=''; fi ;;
     'uv run') writes=unless_told ;; # it would bring the environment up to date first
-    'uv pip') case $second in install | uninstall | sync) writes=yes ;; esac ;;
-    'pip install' | 'pip uninstall' | 'pip3 install' | 'pip3 uninstall') writes=yes ;;
+    'uv pip') case $second in install | uninstall | sync) writes=environment ;; esac ;;
+    'pip install' | 'pip uninstall' | 'ensurepip '*) writes=environment ;;
+    'venv '?*) writes=yes names=${verb%/} above='' ;;
 esac
+if [ -n "$elsewhere" ]; then writes=''; fi
+if [ -n "$by_uv" ] && [ -z "$writes" ]; then writes=unless_told names=${UV_PROJECT_ENVIRONMENT:-.venv}; fi
+if [ -z "$writes" ]; then exec "$real" "$@"; fi
 
-if [ -z "$writes" ] || [ -n "$elsewhere" ]; then exec "$real" "$@"; fi
+if [ "$writes" = environment ]; then
+    # The one that was named, or that the program lies in, or that is active; else whichever is nearest.
+    names=.venv:venv
+    case $environment in */bin/python*) environment=${environment%/bin/*} ;; esac
+    if [ ! -d "$environment" ]; then environment=''; fi
+    bin=${real%/*}
+    if [ -n "$environment" ]; then :; elif [ "$me" != uv ] && [ -f "${bin%/*}/pyvenv.cfg" ]; then
+        environment=${bin%/*}
+    elif [ -z "$by_uv" ]; then
+        environment=$VIRTUAL_ENV
+    fi
+    environment=${environment%/}
+    if [ -L "$environment" ]; then
+        case $environment in */*) start=${environment%/*} ;; esac
+        names=${environment##*/} above='' environment=''
+    elif [ -d "$environment" ]; then
+        environment=$(cd -- "$environment" && pwd -P)
+    fi
+fi
+
 folder=$(cd -- "$start" 2>/dev/null && pwd -P) || exec "$real" "$@"
 top=$folder
 while [ ! -e "$top/.git" ] && [ -n "$top" ]; do top=${top%/*}; done
 
 # The nearest folder of dependencies counts, up to the top of the worktree.
+IFS=:
 while :; do
     for name in $names; do
         case $name in /*) place=$name ;; *) place=$folder/$name ;; esac
         if [ -L "$place" ]; then
             target=$(cd -- "$place" 2>/dev/null && pwd -P) || target=$(readlink "$place")
+            if [ -n "$environment" ] && [ "$environment" != "$target" ]; then continue; fi
             case $target/ in "$top"/*) exec "$real" "$@" ;; esac
             if [ "$writes" = unless_told ]; then UV_NO_SYNC=1 exec "$real" "$@"; fi
             {
-                echo "refused: $me $verb would write into $target, which other worktrees share"
+                echo "refused: $told${verb:+ $verb} would write into $target, which other worktrees share"
                 echo "  $place is a link to it"
                 echo "hint: for one of its own, say how: install (or copy) of ${place##*/} under dependencies in the"
                 echo "      workspace file, and provision again; to install for all, cd ${target%/*}"
             } >&2
             exit 1
-        elif [ -d "$place" ]; then
+        elif [ -d "$place" ] && [ -z "$environment" ]; then
             exec "$real" "$@"
         fi
     done
-    if [ "$folder" = "$top" ] || [ -z "$folder" ]; then exec "$real" "$@"; fi
+    if [ -z "$above" ] || [ "$folder" = "$top" ] || [ -z "$folder" ]; then exec "$real" "$@"; fi
     folder=${folder%/*}
 done
 """

@@ -15,9 +15,10 @@ description:
   - Links or copies what a worktree needs and git does not have, such as installed dependencies.
   - All entries are checked before the first is placed. What somebody else put in such a place is refused.
   - Where a folder of dependencies is linked (C(node_modules), C(vendor), C(.venv), C(venv)), a guard is put into git's
-    folder for the worktree, as programs called C(composer), C(npm), C(pnpm), C(yarn), C(bun), C(uv) and C(pip). First
-    on the PATH, they refuse what would write through the link, and run the real ones for everything else. See
-    M(parallel.worktrees.task_exec), M(parallel.worktrees.worktree_setup) and M(parallel.worktrees.worktree_shell).
+    folder for the worktree, as programs called C(composer), C(npm), C(pnpm), C(yarn), C(bun), C(uv) and C(pip), and
+    like each C(python) that is on the PATH. First on the PATH, they refuse what would write through the link, such as
+    C(python3 -m pip install), and run the real ones for everything else. They are first for whatever this collection
+    runs in the worktree, and in shells by M(parallel.worktrees.worktree_shell).
   - What is placed is noted in git's folder for the worktree, so that its removal can tell it from work, and kept out of
     git in that worktree alone (see the notes) where git does not ignore it.
 extends_documentation_fragment:

@@ -8,12 +8,22 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
+import sys
 
 import pytest
 from integration.repos import call, git, refused, status, succeeded
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _exec, _guard, _workspace, _worktree_files
+from ansible_collections.parallel.worktrees.plugins.module_utils import (
+    _analysis,
+    _exec,
+    _gates,
+    _guard,
+    _hooks,
+    _workspace,
+    _worktree_files,
+)
 
 
 @pytest.fixture
@@ -182,7 +192,7 @@ def programs(tmp_path, monkeypatch):
     """Package managers that only say that they were run."""
     folder = tmp_path / "programs"
     folder.mkdir()
-    for name in _guard.PROGRAMS:
+    for name in (*_guard.PROGRAMS, "python", "python3", "python3.12", "pip3.12"):
         (folder / name).write_text(f'#!/bin/sh\necho "real {name} $* no_sync=$UV_NO_SYNC"\n')
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -220,6 +230,17 @@ INSTALLS = [
     "uv pip install x",
     "pip install x",
     "pip3 install -r requirements.txt",
+    "pip3.12 --proxy http://proxy install x",
+    "pip install -C setting=1 x",
+    "python -m pip install x",
+    "python3 -m pip install -r requirements.txt",
+    "python3.12 -Im pip --no-input uninstall --yes x",
+    "python -W ignore -X dev -mpip install x",
+    "python -m uv add x",
+    "python -m uv pip install x",
+    "python -m ensurepip --upgrade",
+    "uv run pip install x",
+    "uv run -- python3 -m pip install x",
 ]
 HARMLESS = [
     "composer run-script test",
@@ -243,6 +264,17 @@ HARMLESS = [
     "pip list",
     "pip install --user x",
     "pip install --target /tmp x",
+    "python",
+    "python -",
+    "python --version",
+    "python -c 'print()' -m pip install x",
+    "python setup.py -m pip install x",
+    "python3.12 -m pytest -m pip install",
+    "python3 -m pip list",
+    "python3 -m pip --version",
+    "python -m pip install --user x",
+    "python -m venv .own",
+    "uv run -- python -m pip list",
 ]
 
 
@@ -277,7 +309,8 @@ def test_all_else_runs_as_it_would(linked, command):
 
 
 def test_uv_run_uses_the_shared_environment_as_it_is(linked):
-    assert succeeded(run(linked, "uv run pytest"))["stdout"] == "real uv run pytest no_sync=1\n"
+    for words in ("pytest", "pytest -h", "pip list", "python -m pytest"):
+        assert succeeded(run(linked, f"uv run {words}"))["stdout"] == f"real uv run {words} no_sync=1\n"
 
 
 def test_where_it_writes_counts_not_where_it_is_called(linked, app):
@@ -304,7 +337,78 @@ def test_a_folder_of_the_worktree_itself_is_no_obstacle(linked):
 
 def test_an_environment_that_is_active_is_looked_at(linked, app):
     assert run(linked, f"VIRTUAL_ENV={linked}/.venv pip install x", "client")["failed"]
+    # Where the linked folder says itself that it is, in its script "activate".
+    assert run(linked, f"VIRTUAL_ENV={app}/.venv python -m pip install x", "client")["failed"]
     assert lets_through(linked, f"VIRTUAL_ENV={app}/other pip install x")
+    (linked / ".own").mkdir()
+    assert lets_through(linked, f"VIRTUAL_ENV={linked}/.own python -m pip install x")
+
+
+def test_an_environment_that_is_named_is_looked_at(linked):
+    (linked / ".own").mkdir()
+    for words in ("pip --python .venv/bin/python install x", "uv pip install --python .venv x", "uv venv .venv"):
+        assert run(linked, words)["failed"]
+        assert lets_through(linked, words.replace(".venv", ".own"))
+    assert run(linked, "python -m venv --clear .venv/")["failed"]
+    assert run(linked, f"cd / && pip --python={linked}/.venv install x")["failed"]
+
+
+def environment(place):
+    """A real virtual environment, whose python says which it is."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    package = next(place.glob("lib/python*/site-packages")) / "pip"
+    package.mkdir()
+    (package / "__main__.py").write_text("import sys; print('real', sys.prefix, *sys.argv[1:])")
+
+
+def test_python_is_what_it_would_be_without_a_guard(app, tree, monkeypatch):
+    """The environment that the program lies in counts, whichever is active."""
+    environment(app / ".venv")
+    environment(tree / "own")
+    succeeded(files(app, dependencies=[".venv"]))
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    rest = os.environ["PATH"]
+    for place, is_shared in ((app / ".venv", True), (tree / ".venv", True), (tree / "own", False)):
+        monkeypatch.setenv("PATH", f"{place}/bin:{rest}")
+        told = succeeded(run(tree, "python -m pip list"))["stdout"]
+        assert told == f"real {place} list\n"
+        result = run(tree, "python -m pip install x")
+        assert bool(result.get("failed")) == is_shared
+        if is_shared:
+            assert f"python -m pip install would write into {app}/.venv" in result["stderr"]
+        assert run(tree, "python -c 'raise SystemExit(7)'")["code"] == 7
+        ended = subprocess.run(
+            ["sh", "-c", "python -c 'import os, signal; os.kill(os.getpid(), signal.SIGTERM)'"],
+            env={**os.environ, "PATH": str(_guard.path_for(str(tree)))},
+            check=False,
+        )
+        assert ended.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+def test_only_pythons_that_are_there_are_stood_in_for(linked):
+    folder = pathlib.Path(str(_guard.folder_of(str(linked))))
+    assert {"python", "python3", "python3.12", "pip3.12"} <= {path.name for path in folder.iterdir()}
+    assert not (folder / "python3.99").exists()
+
+
+def test_a_gate_a_commit_and_an_analysis_are_guarded_too(linked, app):
+    """What runs for a task by itself finds the guard as its commands do."""
+    checks = [{"name": "install", "command": "npm ci", "folder": "client", "stages": ["commit", "gate"]}]
+    given = [{"name": "app", "path": str(linked)}]
+    text = refused(call(_gates, worktrees=given, checks=checks), "user", "refused: npm ci would write into")
+    assert f"{app}/node_modules, which other worktrees share" in text
+    succeeded(call(_hooks, worktrees=given, task="fix", checks=checks))
+    (linked / "client" / "work").write_text("")
+    git(linked, "add", "--all")
+    done = subprocess.run(
+        ["git", "-C", linked, "commit", "--message", "x"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert f"refused: npm ci would write into {app}/node_modules" in done.stderr
+    checks = [{"name": "install", "command": "cd client; npm ci"}]
+    result = succeeded(call(_analysis, worktrees=given, task="fix", checks=checks, wait=True))
+    report = pathlib.Path(result["reports"][0]["file"]).read_text()
+    assert f"refused: npm ci would write into {app}/node_modules" in report
 
 
 def test_a_guard_passes_over_other_guards_and_says_what_is_missing(linked, programs):
