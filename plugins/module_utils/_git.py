@@ -178,7 +178,8 @@ class Repository:
         """Its worktrees, the main one first."""
         listed = self.git("worktree", "list", "--porcelain", "-z")
         if listed.ok:
-            return [_listed(self.common, block.split("\0")) for block in listed.stdout.split("\0\0") if block]
+            found = [_listed(self.common, block.split("\0")) for block in listed.stdout.split("\0\0") if block]
+            return [self._main(found[0]), *found[1:]]
         if listed.code == 129:
             raise listed.failure("git is too old", hint="install git 2.36 or later")
         unfinished = next((admin for admin in self.admins() if not _is_complete(admin)), None)
@@ -188,6 +189,19 @@ class Repository:
             f"listing the worktrees of {self.path}",
             hint="a killed run left this; run the same command without --check, it then goes on" if ours else hint,
         )
+
+    def _main(self, listed: Listed) -> Listed:
+        """The main worktree where it is: that of a submodule is listed as if it lay in its git directory."""
+        if not listed.gone:
+            return listed
+        top = self.git("rev-parse", "--show-toplevel").stdout.removesuffix("\n")
+        there = bool(top) and os.path.lexists(os.path.join(top, ".git"))
+        return dataclasses.replace(listed, path=top, gone=False) if there else listed
+
+    def gitlink(self, commit: str, path: str) -> str | None:
+        """The commit of a submodule that a commit names; None where there is no submodule at the path."""
+        text = self.must("ls-tree", "-z", commit, "--", path, doing=f"reading submodule {path} of {self.path}")
+        return text.split()[2] if text.startswith("160000 ") else None
 
     def commit(self, revision: str) -> str | None:
         """The commit that a revision names, or None where it names none."""
@@ -245,6 +259,15 @@ class Repository:
         """Fetch from origin. The lock is not kept by it: a credential helper that stays would hold it on."""
         quietly = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance")
         return self.git("fetch", *quietly, "origin", *refspecs, keep=())
+
+    def obtain(self, commit: str) -> Completed | None:
+        """See to it that a commit is here; where nobody has it, returns what git said last."""
+        done = None
+        for refspecs in ((commit,), ()):
+            if self.commit(commit):
+                return None
+            done = self.fetch(*refspecs)
+        return None if self.commit(commit) else done
 
     def admins(self) -> list[str]:
         """The folders in which git keeps what is private to each linked worktree."""
@@ -319,6 +342,15 @@ class Repository:
             *("--not", *held, *exclude, "--glob=refs/*"),
             doing=f"looking for unpushed commits in {self.path}",
         ).splitlines()
+
+
+def nobody_has(submodule: str, commit: str, done: Completed) -> EnvironmentFailure:
+    """The failure where a commit of a submodule cannot be obtained."""
+    reason = "" if done.ok else f": {_commands.last_words(done.stderr)}"
+    return EnvironmentFailure(
+        f"submodule {submodule}: nobody has its commit {commit}{reason}",
+        hint="push it from where it was made: git push origin HEAD",
+    )
 
 
 def _listed(common: str, lines: list[str]) -> Listed:

@@ -6,6 +6,7 @@
 Private to this collection: may change without notice.
 
 A task is merged in worktrees of our own, at no branch, so that a conflict or a red gate leaves every branch as it was.
+A submodule in which it has work is merged before the repository that names it, and lies in that one's worktree.
 What is about to be published is noted first; after a kill, the next call finishes it.
 """
 
@@ -29,7 +30,13 @@ from ._state import state_folder
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "workspace": {"type": "str", "required": True},
     "task": {"type": "str", "required": True},
-    "worktrees": _gates.WORKTREES,
+    "worktrees": {
+        **_gates.WORKTREES,
+        "options": {
+            **_gates.WORKTREES["options"],
+            "submodules": {"type": "list", "elements": "str", "default": []},
+        },
+    },
     "branch": {"type": "str", "default": "integration"},
     "target": {"type": "str"},
     "remote": {"type": "str", "default": "origin"},
@@ -57,15 +64,19 @@ class Place:
 
 @dataclasses.dataclass
 class Member:
-    """A repository in which a task has work.
+    """A repository in which a task has work, or a submodule of one.
 
     :ivar common: its common git directory.
     :ivar worktree: of the task.
     :ivar own: the task's branch, with the commit that is checked out.
     :ivar remote: what to push to; None where nothing is pushed.
-    :ivar waits: why the target is not moved here; None where it is. It is checked out where something is not committed.
     :ivar tree: the worktree of ours in which it is merged.
+    :ivar waits: why the target is not moved here; None where it is. It is checked out where something is not committed.
     :ivar candidate: what integration and target are to become.
+    :ivar submodules: the paths of those that have worktrees in the task's.
+    :ivar inside: the name of the repository that a submodule lies in, and ``within`` its path there.
+    :ivar named: commits of a submodule that integration and target of that repository name.
+    :ivar is_touched: whether the task has something for it; always, where it is no submodule.
     """
 
     name: str
@@ -75,9 +86,14 @@ class Member:
     integration: Place
     target: Place | None
     remote: str | None
+    tree: str
     waits: str | None = None
-    tree: str = ""
     candidate: str = ""
+    submodules: list[str] = dataclasses.field(default_factory=list)
+    inside: str | None = None
+    within: str = ""
+    named: list[str] = dataclasses.field(default_factory=list)
+    is_touched: bool = True
 
     @classmethod
     def noted(cls, note: dict[str, t.Any]) -> Member:
@@ -89,6 +105,10 @@ class Member:
         return Repository(self.worktree, self.common)
 
     @property
+    def called(self) -> str:
+        return _called(self.name, self.inside)
+
+    @property
     def moving(self) -> list[Place]:
         """The branches that are to become the candidate: one, where integration is the target itself."""
         target = self.target
@@ -97,6 +117,8 @@ class Member:
     @property
     def is_done(self) -> bool:
         """Whether all is where it is to be."""
+        if not self.is_touched:
+            return True
         waiting = self.target.name if self.target and self.waits else None
         places = [place.here == self.candidate for place in self.moving if place.name != waiting]
         if self.remote:
@@ -109,19 +131,19 @@ def operation(params: Params, *, check: bool) -> Result:
     """Integrate one task: all of its repositories or none."""
     folder = params["directory"] or _usual_folder()
     chosen = _gates.refused_where_unclear(params["checks"], [one["name"] for one in params["worktrees"]], "integration")
-    commons = [_common(one) for one in params["worktrees"]]
+    wanted = _wanted(params)
+    commons = [_common(one) for one in wanted]
     finished: list[str] = []
     with _held(folder, commons):
         if not check:
             finished = _finish_others(folder, commons)
-        members = _members(params, commons, check=check)
+        members = _members(wanted, commons, folder, params, check=check)
         if check:
             for member in members:
-                _foresee(member, params)
+                _foresee(member, _inside(member, members), params["task"])
             moving = [member for member in members if not member.is_done]
         else:
-            for member in members:
-                _merge(member, folder, params["task"])
+            _merge_all(members, params["task"])
             moving = [member for member in members if not member.is_done]
             if moving:
                 _pass_gate(chosen, moving, params)
@@ -174,23 +196,50 @@ def _summary(params: Params, moving: t.Sequence[Member], notes: t.Sequence[str],
 # --- looking ----------------------------------------------------------------------------------------------------
 
 
+def _wanted(params: Params) -> list[Params]:
+    """What is to be integrated, in the order of publishing: submodules, then the repository that names them."""
+    found = []
+    for one in params["worktrees"]:
+        for path in one["submodules"]:
+            place = {"name": f"{one['name']}/{path}", "path": os.path.join(one["path"], path)}
+            found.append({**place, "submodules": [], "inside": one["name"], "within": path})
+        found.append({**one, "inside": None, "within": ""})
+    return found
+
+
+def _inside(member: Member, members: t.Iterable[Member]) -> list[Member]:
+    return [one for one in members if one.inside == member.name]
+
+
+def _called(name: str, inside: str | None) -> str:
+    return f"{'submodule' if inside else 'repository'} {name}"
+
+
 def _common(given: t.Mapping[str, str]) -> str:
     """The repository of a worktree."""
     admin = _git.admin_folder(given["path"])
     if admin is None or not os.path.isdir(admin):
         raise UserError(
-            f"repository {given['name']}: {given['path']} is no linked worktree any more, so nobody can say what is "
-            "finished in it",
+            f"{_called(given['name'], given['inside'])}: {given['path']} is no linked worktree any more, so nobody can "
+            "say what is finished in it",
             hint="run provision again: it makes what is missing",
         )
     return os.path.dirname(os.path.dirname(os.path.realpath(admin)))
 
 
-def _members(params: Params, commons: t.Sequence[str], *, check: bool) -> list[Member]:
-    members, errors = [], []
-    for given, common in zip(params["worktrees"], commons, strict=True):
+def _members(
+    wanted: t.Sequence[Params], commons: t.Sequence[str], folder: str, params: Params, *, check: bool
+) -> list[Member]:
+    members: dict[str, Member] = {}
+    errors = []
+    # A submodule is looked at after its repository: what that names is what the task may have added to.
+    for given, common in sorted(zip(wanted, commons, strict=True), key=lambda pair: pair[0]["inside"] is not None):
+        around = members.get(given["inside"])
         try:
-            members.append(_member(given, common, params, check=check))
+            if around:
+                members[given["name"]] = _submodule(given, common, around, params, check=check)
+            elif given["inside"] is None:
+                members[given["name"]] = _member(given, common, _tree_of(common, folder), params, check=check)
         except WorktreesError as error:
             errors.append(error)
     if errors:
@@ -200,18 +249,73 @@ def _members(params: Params, commons: t.Sequence[str], *, check: bool) -> list[M
             errors[0].message if len(errors) == 1 else f"task {params['task']} cannot be integrated:\n  {text}",
             hint=errors[0].hint,
         )
-    return members
+    return [members[given["name"]] for given in wanted]
 
 
-def _member(given: Params, common: str, params: Params, *, check: bool) -> Member:
-    name, path, repository = given["name"], given["path"], Repository(given["path"], common)
+def _submodule(given: Params, common: str, around: Member, params: Params, *, check: bool) -> Member:
+    """A submodule, in which the task has work where its commits are not in what integration names already."""
+    repository, tree = Repository(given["path"], common), os.path.join(around.tree, given["within"])
+    target = _newest(around, around.target) if around.target else None
+    # What the repository around it is merged on comes first; that is its candidate yet.
+    links = [around.repository.gitlink(commit, given["within"]) for commit in (around.candidate, target) if commit]
+    named = [link for link in dict.fromkeys(links) if link and _has(repository, link, given["name"], check=check)]
+    _listed, own = _standing(given, repository, params)
+    head = str(own.head)
+    if links[0] is None or (links[0] in named and _contains(repository, links[0], head)):
+        places = Place(own.branch or "", head), Place(params["branch"], None), None
+        return Member(
+            given["name"],
+            common,
+            given["path"],
+            *places,
+            None,
+            tree,
+            inside=around.name,
+            within=given["within"],
+            is_touched=False,
+        )
+    return _member(given, common, tree, params, around, named, check=check)
+
+
+def _has(repository: Repository, commit: str, name: str, *, check: bool) -> bool:
+    """Whether a commit of a submodule is here, which it is but in check mode."""
+    if not check and (done := repository.obtain(commit)):
+        raise _git.nobody_has(name, commit, done)
+    return repository.commit(commit) is not None
+
+
+def _standing(given: Params, repository: Repository, params: Params) -> tuple[list[_git.Listed], _git.Listed]:
+    """All worktrees of a repository, and that of the task, which is finished."""
     with repository.locked():
         listed = repository.worktrees()
+    path = given["path"]
     own = next((one for one in listed if os.path.realpath(one.path) == os.path.realpath(path)), None)
-    moving = [params["branch"], *([params["target"]] if params["target"] else [])]
-    what = f"repository {name}: the worktree {path} of task {params['task']}"
     if own is None or own.head is None or own.lock == MAKING:
-        raise UserError(f"{what} is not finished", hint="run provision again: it makes what is missing")
+        raise UserError(
+            f"{_the_worktree(given, params)} is not finished", hint="run provision again: it makes what is missing"
+        )
+    return listed, own
+
+
+def _the_worktree(given: Params, params: Params) -> str:
+    called = _called(given["name"], given["inside"])
+    return f"{called}: the worktree {given['path']} of task {params['task']}"
+
+
+def _member(
+    given: Params,
+    common: str,
+    tree: str,
+    params: Params,
+    around: Member | None = None,
+    named: t.Sequence[str] = (),
+    *,
+    check: bool,
+) -> Member:
+    path, repository, called = given["path"], Repository(given["path"], common), _called(given["name"], given["inside"])
+    listed, own = _standing(given, repository, params)
+    moving = [params["branch"], *([params["target"]] if params["target"] else [])]
+    what = _the_worktree(given, params)
     if own.branch is None:
         raise UserError(f"{what} is at no branch (detached HEAD)", hint=f"make one: git -C {path} switch -c NAME")
     if own.branch in moving:
@@ -219,46 +323,69 @@ def _member(given: Params, common: str, params: Params, *, check: bool) -> Membe
     if dirt := _gates.dirt(path):
         raise UserError(f"{what} has work that is {dirt}", hint="commit it, or put it aside: git stash")
     if params["branch"] != params["target"]:
-        _refuse_checked_out(name, params["branch"], listed)
+        _refuse_checked_out(called, params["branch"], listed)
     there: dict[str, str] = {}
     remote = params["remote"] if params["push"] and repository.git("remote", "get-url", params["remote"]).ok else None
     if remote:
-        there = _fetch(repository, remote, [*moving, own.branch], name, check=check)
+        there = _fetch(repository, remote, [*moving, own.branch], called, check=check)
     places = [Place(one, repository.commit(f"refs/heads/{one}"), there.get(one)) for one in moving]
+    if around:
+        # A submodule is often somebody else's, and need not have a branch of the target's name.
+        places = [place for place in places if place.name == params["branch"] or place.here or place.there]
+    target = places[1] if len(places) > 1 else None
     member = Member(
-        name,
+        given["name"],
         common,
         path,
         Place(own.branch, own.head, there.get(own.branch)),
         places[0],
-        places[1] if len(places) > 1 else None,
+        target,
         remote,
-        _waits(params["target"], listed),
+        tree,
+        _waits(target, listed, around, given["within"]),
+        submodules=given["submodules"],
+        inside=given["inside"],
+        within=given["within"],
+        named=list(named),
     )
     member.candidate = _base(member)
     return member
 
 
-def _waits(target: str | None, listed: t.Sequence[_git.Listed]) -> str | None:
+def _waits(target: Place | None, listed: t.Sequence[_git.Listed], around: Member | None, within: str) -> str | None:
     for one in listed:
-        if target and one.branch == target and not one.gone and (dirt := _gates.dirt(one.path)):
-            return f"{target} stays behind at {one.path}, which has work that is {dirt}"
+        if target is None or one.branch != target.name or one.gone:
+            continue
+        if dirt := _gates.dirt(one.path):
+            return f"{target.name} stays behind at {one.path}, which has work that is {dirt}"
+        if around and os.path.realpath(one.path) not in _following(around, within):
+            return f"{target.name} stays behind at {one.path}, as the tree around it does"
     return None
 
 
-def _refuse_checked_out(name: str, branch: str, listed: t.Sequence[_git.Listed]) -> None:
+def _following(member: Member, within: str) -> list[str]:
+    """Where a submodule lies in trees that follow the target."""
+    target = None if member.target is None or member.waits else member.target.name
+    with member.repository.locked():
+        listed = member.repository.worktrees()
+    return [os.path.realpath(os.path.join(one.path, within)) for one in listed if target and one.branch == target]
+
+
+def _refuse_checked_out(called: str, branch: str, listed: t.Sequence[_git.Listed]) -> None:
     for one in listed:
         if one.branch == branch:
             raise UserError(
-                f"repository {name}: branch {branch} is checked out at {one.path}, which keeps it where it is",
+                f"{called}: branch {branch} is checked out at {one.path}, which keeps it where it is",
                 hint=f"git -C {one.path} switch --detach",
             )
 
 
-def _fetch(repository: Repository, remote: str, branches: t.Sequence[str], name: str, *, check: bool) -> dict[str, str]:
+def _fetch(
+    repository: Repository, remote: str, branches: t.Sequence[str], called: str, *, check: bool
+) -> dict[str, str]:
     """The commits of these branches at the remote, which are here then; in check mode of what was fetched before."""
     refs = [f"refs/heads/{branch}" for branch in branches]
-    doing = f"repository {name}: asking {remote}"
+    doing = f"{called}: asking {remote}"
     listed = repository.must("ls-remote", "--heads", remote, *refs, doing=doing, keep=())
     pairs = (line.split("\t") for line in listed.splitlines())
     found = {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs}
@@ -280,7 +407,7 @@ def _newest(member: Member, place: Place) -> str | None:
         if _contains(member.repository, new, old):
             return new
     raise UserError(
-        f"repository {member.name}: {place.name} here and at {member.remote} have gone different ways",
+        f"{member.called}: {place.name} here and at {member.remote} have gone different ways",
         hint=f"look at both, then let one contain the other: git -C {member.worktree} log --graph "
         f"{place.name} {member.remote}/{place.name}",
     )
@@ -294,18 +421,18 @@ def _contains(repository: Repository, commit: str, older: str) -> bool:
 
 
 def _base(member: Member) -> str:
-    """What the task is merged on: integration, unless the target is further."""
+    """What the task is merged on: integration, unless the target is further, or else what names a submodule."""
     integration = _newest(member, member.integration)
     target = _newest(member, member.target) if member.target else None
     if member.target and target is None:
         raise UserError(
-            f"repository {member.name} has no branch {member.target.name}",
+            f"{member.called} has no branch {member.target.name}",
             hint="name the branch that integration leads to: integration_target",
         )
-    base = integration or target
+    base = integration or target or next(iter(member.named), None)
     if base is None:
         raise UserError(
-            f"repository {member.name} has no branch {member.integration.name}, and no target to make it from",
+            f"{member.called} has no branch {member.integration.name}, and no target to make it from",
             hint=f"make it: git -C {member.worktree} branch {member.integration.name} COMMIT",
         )
     return target if target and _contains(member.repository, target, base) else base
@@ -314,73 +441,135 @@ def _base(member: Member) -> str:
 # --- merging ----------------------------------------------------------------------------------------------------
 
 
-def _merge(member: Member, folder: str, task: str) -> None:
-    """Merge the task in a worktree of our own, at no branch."""
-    member.tree = tree = _tree(member, folder)
+def _merge_all(members: t.Sequence[Member], task: str) -> None:
+    """Merge the task in worktrees of our own, at no branch; that of a submodule lies in that of its repository."""
+    for member in reversed(members):
+        if member.is_touched:
+            _make_tree(member)
+    for member in members:
+        if member.is_touched:
+            _merge(member, _inside(member, members), task)
+            # The others are in it as they are named, so that what is tried is whole.
+            for one in _inside(member, members):
+                link = None if one.is_touched else member.repository.gitlink(member.candidate, one.within)
+                if link and one.repository.obtain(link) is None:
+                    one.candidate = link
+                    _make_tree(one)
+
+
+def _parts(member: Member, task: str) -> t.Iterator[tuple[str, str, str]]:
+    """What is to be in integration by the end: a commit, the message with which it is merged, and what it is."""
     into = member.integration.name
     if member.target and (target := _newest(member, member.target)):
-        _merge_one(member, tree, target, f"Merge branch '{member.target.name}' into {into}", member.target.name)
-    tip = str(member.own.here)
-    message = f"Merge branch '{member.own.name}' into {into}\n\nTask: {task}"
-    _merge_one(member, tree, tip, message, f"task {task} ({member.own.name})")
+        yield target, f"Merge branch '{member.target.name}' into {into}", member.target.name
+    for commit in member.named:
+        yield commit, f"Merge what {member.inside} names into {into}", f"what {member.inside} names"
+    yield str(member.own.here), _message(member, task), f"task {task} ({member.own.name})"
 
 
-def _merge_one(member: Member, tree: str, commit: str, message: str, what: str) -> None:
-    repository = member.repository
-    if _contains(repository, member.candidate, commit):
-        return
-    done = repository.git("merge", "--quiet", "--no-ff", "--no-rerere-autoupdate", "-m", message, commit, worktree=tree)
-    if not done.ok:
-        files = repository.git("diff", "--name-only", "--diff-filter=U", "-z", worktree=tree).stdout.split("\0")
-        repository.git("merge", "--abort", worktree=tree)
-        raise _conflict(member, what, [file for file in files if file]) or done.failure(
-            f"repository {member.name}: merging {what}"
-        )
-    member.candidate = repository.must("rev-parse", "HEAD", doing="reading what was merged", worktree=tree).strip()
+def _message(member: Member, task: str) -> str:
+    return f"Merge branch '{member.own.name}' into {member.integration.name}\n\nTask: {task}"
+
+
+def _merge(member: Member, submodules: t.Sequence[Member], task: str) -> None:
+    for commit, message, what in _parts(member, task):
+        if not _contains(member.repository, member.candidate, commit):
+            _merge_one(member, submodules, commit, message, what)
+    touched = [one for one in submodules if one.is_touched]
+    if any(member.repository.gitlink(member.candidate, one.within) != one.candidate for one in touched):
+        _commit(member, submodules, _message(member, task))
+
+
+def _merge_one(member: Member, submodules: t.Sequence[Member], commit: str, message: str, what: str) -> None:
+    repository, tree = member.repository, member.tree
+    options = ("--quiet", "--no-ff", "--no-commit", "--no-rerere-autoupdate")
+    done = repository.git("merge", *options, commit, worktree=tree)
+    listed = repository.git("diff", "--name-only", "--diff-filter=U", "-z", worktree=tree).stdout.split("\0")
+    files = [file for file in listed if file]
+    links = {file: _link(member, submodules, file, commit) for file in files}
+    left = [file for file in files if links[file] is None]
+    if left or not (done.ok or files):
+        repository.git("-c", "submodule.recurse=false", "merge", "--abort", worktree=tree)
+        raise _conflict(member, what, left) or done.failure(f"{member.called}: merging {what}")
+    for file, link in links.items():
+        _name(member, file, str(link))
+    _commit(member, submodules, message)
+
+
+def _link(member: Member, submodules: t.Sequence[Member], path: str, commit: str) -> str | None:
+    """The commit of a submodule that two commits name differently: one that has both in it."""
+    one = next((one for one in submodules if one.within == path), None)
+    sides = [member.repository.gitlink(side, path) for side in (member.candidate, commit)]
+    if one is None or not all(side and one.repository.commit(side) for side in sides):
+        return None
+    for link in (one.candidate, *sides):
+        if link and all(_contains(one.repository, link, str(side)) for side in sides):
+            return link
+    return None
+
+
+def _name(member: Member, path: str, link: str) -> None:
+    doing = f"{member.called}: naming a commit of {path}"
+    member.repository.must(
+        "update-index", "--add", "--cacheinfo", f"160000,{link},{path}", doing=doing, worktree=member.tree
+    )
+
+
+def _commit(member: Member, submodules: t.Iterable[Member], message: str) -> None:
+    """Commit what was merged, with what was merged in submodules."""
+    for one in submodules:
+        if one.is_touched:
+            _name(member, one.within, one.candidate)
+    doing = f"{member.called}: committing what was merged"
+    member.repository.must("commit", "--quiet", "--no-verify", "-m", message, doing=doing, worktree=member.tree)
+    member.candidate = member.repository.must("rev-parse", "HEAD", doing=doing, worktree=member.tree).strip()
 
 
 def _conflict(member: Member, what: str, files: t.Sequence[str]) -> UserError | None:
     if not files:
         return None
     into = member.integration.name
-    where = into if member.integration.here or not member.target else member.target.name
+    where = next((place.name for place in member.moving if place.here), member.candidate[:12])
     return UserError(
-        f"repository {member.name}: {what} conflicts with {into} in {', '.join(files)}; every branch is as it was",
+        f"{member.called}: {what} conflicts with {into} in {', '.join(files)}; every branch is as it was",
         hint=f"solve it in the task's worktree, then integrate again: git -C {member.worktree} merge {where}",
         files={member.name: list(files)},
     )
 
 
-def _foresee(member: Member, params: Params) -> None:
+def _foresee(member: Member, submodules: t.Sequence[Member], task: str) -> None:
     """The refusal of a conflict, in check mode; what git writes for it goes elsewhere."""
-    into = member.integration.name
-    wanted = [(str(member.own.here), f"task {params['task']} ({member.own.name})")]
-    if member.target and (target := _newest(member, member.target)):
-        wanted.append((target, member.target.name))
+    if not member.is_touched:
+        return
+    touched = {one.within for one in submodules if one.is_touched}
+    parts = list(_parts(member, task))
+    new = [part for part in parts if not _contains(member.repository, member.candidate, part[0])]
     with tempfile.TemporaryDirectory(prefix="parallel-worktrees-") as objects:
         env = {
             "GIT_OBJECT_DIRECTORY": objects,
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": json.dumps(os.path.join(member.common, "objects")),
         }
-        for commit, what in wanted:
-            if _contains(member.repository, member.candidate, commit):
-                continue
+        for commit, _with, what in new:
             options = ("--write-tree", "--name-only", "--no-messages", "-z")
             done = member.repository.git("merge-tree", *options, member.candidate, commit, env=env)
             if done.code == 1:
-                raise _conflict(member, what, done.stdout.split("\0")[1:-1]) or done.failure(f"merging into {into}")
-            if not done.ok:
-                raise done.failure(f"foreseeing the merge into {into}", hint="a dry run of it needs git 2.38 or later")
-    if not all(_contains(member.repository, member.candidate, commit) for commit, _what in wanted):
+                files = [file for file in done.stdout.split("\0")[1:-1] if file not in touched]
+                if left := [file for file in files if _link(member, submodules, file, commit) is None]:
+                    raise t.cast(UserError, _conflict(member, what, left))
+            elif not done.ok:
+                raise done.failure(
+                    f"foreseeing the merge into {member.integration.name}",
+                    hint="a dry run of it needs git 2.38 or later",
+                )
+    if new or touched:
         member.candidate = ""
 
 
-def _tree(member: Member, folder: str) -> str:
+def _make_tree(member: Member) -> None:
     """A clean worktree of our own, at the commit to merge on; what git ignores stays from the last time."""
-    repository, base = member.repository, member.candidate
-    path = _tree_of(member.common, folder)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    doing = f"repository {member.name}: making a worktree for integration at {path}"
+    repository, base, path = member.repository, member.candidate, member.tree
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    doing = f"{member.called}: making a worktree for integration at {path}"
     with repository.locked():
         repository.sweep_unfinished(path)
         real = os.path.realpath(path)
@@ -392,9 +581,9 @@ def _tree(member: Member, folder: str) -> str:
             os.unlink(os.path.join(repository.admin_in(path), "locked"))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(repository.admin_in(path), "index.lock"))  # of a killed run
-    repository.must("checkout", "--quiet", "--force", "--detach", base, "--", doing=doing, worktree=path)
+    exactly = ("--force", "--detach", "--no-recurse-submodules")
+    repository.must("checkout", "--quiet", *exactly, base, "--", doing=doing, worktree=path)
     repository.must("clean", "-ffdq", doing=doing, worktree=path)
-    return path
 
 
 def _usual_folder() -> str:
@@ -429,7 +618,20 @@ def remove_tree(repository: Repository) -> None:
     """Take that worktree back, as soon as nobody integrates there: all in it is on a branch, or was refused."""
     with _files.locked(os.path.join(repository.common, "refs")), repository.locked():
         if path := left_behind(repository):
+            for submodule in _submodule_trees(repository, path):
+                with submodule.locked():
+                    _forget_tree(submodule, submodule.path)
             _forget_tree(repository, path)
+
+
+def _submodule_trees(repository: Repository, path: str) -> t.Iterator[Repository]:
+    """The worktrees of ours within one of ours."""
+    listed = repository.git("ls-files", "-z", "--stage", worktree=path).stdout if repository.admin_of(path) else ""
+    for entry in listed.split("\0"):
+        place = os.path.join(path, entry.partition("\t")[2])
+        admin = _git.admin_folder(place) if entry.startswith("160000 ") else None
+        if admin and os.path.isdir(admin):
+            yield Repository(place, os.path.dirname(os.path.dirname(os.path.realpath(admin))))
 
 
 def _short(text: str) -> str:
@@ -437,7 +639,7 @@ def _short(text: str) -> str:
 
 
 def _pass_gate(chosen: t.Sequence[Params], members: t.Sequence[Member], params: Params) -> None:
-    worktrees = [{"name": member.name, "path": member.tree} for member in members]
+    worktrees = [{"name": member.name, "path": member.tree} for member in members if not member.inside]
     outcomes, _dropped = _gates.run(chosen, worktrees, "integration", _gates.Surroundings.of(params))
     if failed := _gates.failures(outcomes):
         title = f"task {params['task']} was not integrated, every branch is as it was; the gate of {params['branch']}"
@@ -547,17 +749,17 @@ def _push(member: Member) -> None:
     if not done.ok and not _is_pushed(member):
         names = ", ".join([member.own.name, *(place.name for place in member.moving)])
         raise done.failure(
-            f"repository {member.name}: pushing {names} to {member.remote}",
+            f"{member.called}: pushing {names} to {member.remote}",
             hint="integrate again; where the forge lets nobody push to the target, set integration_target: null",
         )
 
 
 def _is_pushed(member: Member) -> bool:
-    refs = [place.ref for place in member.moving]
-    listed = member.repository.git("ls-remote", "--heads", str(member.remote), *refs, keep=())
+    wanted = {member.own.ref: member.own.here, **{place.ref: member.candidate for place in member.moving}}
+    listed = member.repository.git("ls-remote", "--heads", str(member.remote), *wanted, keep=())
     pairs = (line.split("\t") for line in listed.stdout.splitlines())
     found = {ref: commit for commit, ref in pairs}
-    return listed.ok and all(found.get(ref) == member.candidate for ref in refs)
+    return listed.ok and all(found.get(ref) == commit for ref, commit in wanted.items())
 
 
 def _move(member: Member) -> None:
@@ -578,7 +780,7 @@ def _update(member: Member, wanted: t.Mapping[str, str]) -> None:
     done = member.repository.git("update-ref", "--stdin", stdin="".join(lines).encode())
     if not done.ok:
         raise done.failure(
-            f"repository {member.name}: moving {', '.join(place.name for place in member.moving)}",
+            f"{member.called}: moving {', '.join(place.name for place in member.moving)}",
             hint="somebody else has moved it; integrate again",
         )
 
@@ -614,12 +816,34 @@ def _follow(member: Member) -> None:
     repository = member.repository
     with repository.locked():
         for one in repository.worktrees():
-            if member.target is None or one.branch != member.target.name or one.head == member.candidate or one.gone:
+            if member.target is None or one.branch != member.target.name or one.gone:
                 continue
-            by_hand = f"git -C {one.path} merge --ff-only {member.candidate[:12]}"
-            if not member.waits:
-                done = _git.git(one.path, "merge", "--quiet", "--ff-only", member.candidate)
-                if done.ok:
+            if one.head != member.candidate:
+                by_hand = f"git -C {one.path} merge --ff-only {member.candidate[:12]}"
+                if not member.waits:
+                    done = _git.git(one.path, "merge", "--quiet", "--ff-only", member.candidate)
+                    if not done.ok:
+                        member.waits = f"{one.branch} stays behind at {one.path} ({done.stderr.strip()})"
+                if member.waits:
+                    member.waits += f"; then: {by_hand}"
                     continue
-                member.waits = f"{one.branch} stays behind at {one.path} ({done.stderr.strip()})"
-            member.waits += f"; then: {by_hand}"
+            for path in member.submodules:
+                _bring(member, one.path, path)
+
+
+def _bring(member: Member, tree: str, path: str) -> None:
+    """Let a submodule in a tree that has followed be at the commit named now, where it was at the one named before."""
+    place = os.path.join(tree, path)
+    before, now = (
+        commit and member.repository.gitlink(commit, path)
+        for commit in (member.target and member.target.here, member.candidate)
+    )
+    if not now or not os.path.lexists(os.path.join(place, ".git")):
+        return
+    at = _git.git(place, "rev-parse", "HEAD").stdout.strip()
+    is_at_branch = _git.git(place, "symbolic-ref", "--quiet", "HEAD").ok
+    if at == before != now and not is_at_branch and not _gates.dirt(place):
+        _git.git(place, "checkout", "--quiet", "--no-recurse-submodules", "--detach", now)
+        at = _git.git(place, "rev-parse", "HEAD").stdout.strip()
+    if at != now:
+        member.waits = f"{path} stays behind at {place}; then: git -C {tree} submodule update {path}"

@@ -17,7 +17,7 @@ import subprocess
 import time
 import typing as t
 
-from . import _blocks, _commands, _exclude, _git, _guard, _hooks, _work
+from . import _blocks, _exclude, _git, _guard, _hooks, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, TRASH, Listed, Repository
@@ -474,16 +474,13 @@ def _submodule_commit(member: Member, inside: Finding) -> str | None:
     """The commit of a submodule that the worktree around it names."""
     if inside.start is None:
         return None
-    text = inside.member.repository.must(
-        "ls-tree", "-z", inside.start, "--", member.within, doing=f"reading submodule {member.name}"
-    )
-    kind, _space, rest = text.partition(" ")
-    if kind != "160000":
+    commit = inside.member.repository.gitlink(inside.start, member.within)
+    if commit is None:
         raise UserError(
             f"repository {inside.member.name}: {member.within} is not a submodule at {inside.member.branch}",
             hint=f"see them: git -C {inside.member.repository.path} submodule status",
         )
-    return rest.split()[1]
+    return commit
 
 
 def _make_all(findings: t.Sequence[Finding], owner: str) -> list[dict[str, str]]:
@@ -583,17 +580,8 @@ def _provide(submodule: Member, commit: str) -> None:
     repository = submodule.repository
     if not os.path.isdir(repository.common):
         _clone(submodule)
-    if repository.commit(commit):
-        return
-    for refspecs in ((commit,), ()):
-        done = repository.fetch(*refspecs)
-        if repository.commit(commit):
-            return
-    reason = "" if done.ok else f": {_commands.last_words(done.stderr)}"
-    raise EnvironmentFailure(
-        f"submodule {submodule.name}: nobody has its commit {commit}{reason}",
-        hint="push it from where it was made: git push origin HEAD",
-    )
+    if done := repository.obtain(commit):
+        raise _git.nobody_has(submodule.name, commit, done)
 
 
 def _clone(submodule: Member) -> None:

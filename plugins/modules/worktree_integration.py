@@ -17,6 +17,8 @@ description:
   - Makes the checks of the stage V(integration) there. Where they are green, it pushes the branches, and moves the
     integration branch and O(target) forward.
   - A conflict or a red gate leaves every branch as it was. Over several repositories it is all or none.
+  - A submodule in which the task has commits is merged likewise, and pushed before the repository around it, whose
+    merge names what was merged there. Where other tasks have moved it too, that is no conflict unless its files are.
   - One call at a time is at work in a repository; others wait for it. What a killed call was about to publish is
     finished by the next one.
 extends_documentation_fragment:
@@ -59,6 +61,13 @@ options:
           - The folder of the worktree.
         type: path
         required: true
+      submodules:
+        description:
+          - Paths of submodules that have worktrees of their own in it. One without a branch called like O(target) moves
+            its integration branch only.
+        type: list
+        elements: str
+        default: []
   branch:
     description:
       - The integration branch. It is made from O(target) where it is missing, and may be checked out nowhere.
@@ -89,8 +98,6 @@ options:
     type: path
 seealso:
   - module: parallel.worktrees.worktree_gate
-notes:
-  - Submodules stay at the commits that the branch of the task names; their own branches are not merged.
 """
 
 EXAMPLES = r"""
@@ -118,13 +125,14 @@ actions:
     - merge fix-login of backend into integration and main for fix-login
     - push fix-login and integration and main of backend to origin
 integrated:
-  description: The repositories in which a branch was moved. Empty for a task that is in all of them already.
+  description:
+    - The repositories and submodules in which a branch was moved. Empty for a task that is in all of them already.
   returned: success
   type: list
   elements: dict
   contains:
     name:
-      description: The repository.
+      description: The repository, or submodule of one, such as V(backend/migrations).
       type: str
       sample: backend
     branch:
@@ -155,7 +163,7 @@ checks:
   elements: dict
   sample: []
 files:
-  description: The files in conflict, by repository.
+  description: The files in conflict, by repository or submodule.
   returned: failure by a conflict
   type: dict
   sample: {backend: [README.md]}

@@ -625,3 +625,26 @@ def test_the_main_tree_is_as_it_was(space, base, main_tree, task):
     assert _main_git(space) == main_tree["git"]
     assert _started(main_tree["container"]) == main_tree["started"]
     assert workspaces.psql("select answer from mine", port=base, password=MAIN_PASSWORD) == "42"
+
+
+def test_integration_takes_the_submodule_along(tmp_path):
+    """The team does without it; whoever has submodules and wants it merges them in one go."""
+    with workspaces.bautista(tmp_path) as space:
+        for name in ("one", "two"):
+            space.provision(name, repos="backend,docs").must()
+            tree = space.worktree("backend", name)
+            workspaces.commit(tree / "migrations", f"{name}.sql")
+            git(tree, "commit", "--quiet", "--all", "--message", f"migrate {name}")
+        run = space.run("integrate", task="one,two").must()
+        for name in ("one", "two"):
+            assert f"backend/migrations  {name} is in integration and main at" in run.stdout
+        backend = space.repository("backend")
+        assert {"one.sql", "two.sql"} <= {path.name for path in (backend / "migrations").iterdir()}
+        assert git(backend, "status", "--porcelain") == ""
+        assert git(backend, "rev-parse", "main:migrations") == git(
+            space.root / "origins" / "migrations.git", "rev-parse", "integration"
+        )
+        assert space.run("integrate", all_tasks="true").must().changed == 0
+        space.run("teardown", all_tasks="true").must()
+        space.run("prune", apply="true").must()
+        assert space.remains() == []

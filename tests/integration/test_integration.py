@@ -33,7 +33,14 @@ def params(sample, task, *names, **more):
     given = {
         "workspace": "shop",
         "task": task,
-        "worktrees": [{"name": name, "path": str(sample.tree(name, task))} for name in names],
+        "worktrees": [
+            {
+                "name": name,
+                "path": str(sample.tree(name, task)),
+                "submodules": ["migrations"] if name == "backend" else [],
+            }
+            for name in names
+        ],
         "target": "main",
         "directory": str(sample.root / "integration"),
         "checks": [dict(GREEN)],
@@ -260,6 +267,15 @@ def test_main_that_nobody_has_checked_out(sample):
     assert not (sample.docs / "one").exists()
 
 
+def test_a_branch_that_has_nothing_new_is_pushed_all_the_same(sample):
+    finished(sample, "one")
+    succeeded(integrate(sample, "one"))
+    sample.make("docs", task="idle")
+    assert succeeded(integrate(sample, "idle"))["changed"]
+    assert tips(sample)["docs.git idle"] == tips(sample)["docs idle"]
+    assert not succeeded(integrate(sample, "idle"))["changed"]
+
+
 def test_straight_to_main(sample):
     for task in ("one", "two"):
         finished(sample, task)
@@ -338,6 +354,205 @@ def test_prune_takes_its_worktree_back(sample):
     assert sample.traces() == []
 
 
+# Submodules
+
+
+def migrated(sample, task, file=None, text=None):
+    """A task with a commit in the submodule, and one in the repository that names it."""
+    sample.make("backend", task=task)
+    tree = sample.tree("backend", task)
+    tip = commit(tree / "migrations", file or f"{task}.sql", text or f"{task}\n")
+    git(tree, "commit", "--quiet", "--all", "--message", f"{task} in migrations")
+    return tip
+
+
+def inner(sample):
+    """Every branch of the submodule, here and at its remote."""
+    return {
+        f"{where} {line.split()[0]}": line.split()[1]
+        for where, folder in (
+            ("here", sample.backend / "migrations"),
+            ("there", sample.remotes / "migrations.git"),
+        )
+        for line in git(folder, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads").splitlines()
+    }
+
+
+def link(sample, commit="integration"):
+    return git(sample.backend, "rev-parse", f"{commit}:migrations")
+
+
+def of_both(sample):
+    return tips(sample, "backend"), inner(sample)
+
+
+def test_a_submodule_is_merged_and_named(sample):
+    tip = migrated(sample, "one")
+    base = git(sample.backend / "migrations", "rev-parse", "main")
+    for name in ("migrations", "backend"):
+        own_hook(sample.remotes / f"{name}.git" / "hooks", "pre-receive", f"echo {name} >>{sample.root}/pushed")
+    whole = {"name": "whole", "command": "test -e migrations/one.sql", "stages": ["integration"]}
+    clean = {"name": "clean", "git": "clean", "stages": ["integration"]}
+    result = succeeded(integrate(sample, "one", "backend", checks=[whole, clean]))
+    merged = link(sample)
+    found = inner(sample)
+    assert git(sample.backend / "migrations", "show", "--no-patch", "--format=%P", merged) == f"{base} {tip}"
+    assert git(sample.backend / "migrations", "show", "--no-patch", "--format=%s", merged) == (
+        "Merge branch 'one' into integration"
+    )
+    assert found == {
+        "here main": merged,
+        "here integration": merged,
+        "here one": tip,
+        "there main": merged,
+        "there integration": merged,
+        "there one": tip,
+    }
+    around = tips(sample, "backend")
+    assert (
+        len({around[f"{where} {name}"] for where in ("backend", "backend.git") for name in ("main", "integration")})
+        == 1
+    )
+    assert (sample.root / "pushed").read_text().split() == ["migrations", "backend"]
+    assert [one["name"] for one in result["integrated"]] == ["backend/migrations", "backend"]
+    # The main tree has followed with its submodule, and has nothing that is not committed.
+    assert git(sample.backend, "status", "--porcelain") == ""
+    assert (sample.backend / "migrations" / "one.sql").exists()
+    before = of_both(sample)
+    assert not succeeded(integrate(sample, "one", "backend"))["changed"]
+    assert of_both(sample) == before
+
+
+def test_two_tasks_that_moved_a_submodule(sample):
+    """Which one commit of it would be right is no conflict: it is what was merged there."""
+    mine = {task: migrated(sample, task) for task in ("one", "two")}
+    assert succeeded(integrate(sample, "two", "backend", check=True))["changed"]
+    for task in ("one", "two"):
+        assert succeeded(integrate(sample, task, "backend", check=True))["actions"][0] == (
+            f"merge {task} of backend/migrations into integration and main for {task}"
+        )
+        succeeded(integrate(sample, task, "backend"))
+    for tip in mine.values():
+        git(sample.backend / "migrations", "merge-base", "--is-ancestor", tip, link(sample, "main"))
+    assert set(git(sample.backend / "migrations", "ls-tree", "--name-only", link(sample)).split()) >= {
+        "one.sql",
+        "two.sql",
+    }
+    assert inner(sample)["there main"] == link(sample)
+
+
+def test_a_conflict_in_a_submodule(sample):
+    migrated(sample, "one", "first.sql", "one\n")
+    migrated(sample, "two", "first.sql", "two\n")
+    finished(sample, "two", "docs")
+    succeeded(integrate(sample, "one", "backend"))
+    before = of_both(sample), tips(sample)
+    told = "submodule backend/migrations: task two (two) conflicts with integration in first.sql"
+    for check in (True, False):
+        result = integrate(sample, "two", "docs", "backend", check=check)
+        refused(result, "user", told, "every branch is as it was")
+        assert result["files"] == {"backend/migrations": ["first.sql"]}
+        assert (of_both(sample), tips(sample)) == before
+    # As the hint has it.
+    tree = sample.tree("backend", "two")
+    subprocess.run(result["hint"].partition(": ")[2].split(), check=False, capture_output=True)
+    commit(tree / "migrations", "first.sql", "both\n")
+    git(tree, "commit", "--quiet", "--all", "--message", "both")
+    succeeded(integrate(sample, "two", "docs", "backend"))
+    assert git(sample.backend / "migrations", "show", f"{link(sample, 'main')}:first.sql") == "both"
+
+
+def test_a_task_that_left_the_submodule_alone_changes_nothing_in_it(sample):
+    finished(sample, "plain", "backend")
+    before = inner(sample)
+    there = {"name": "there", "command": "test -e migrations/README", "stages": ["integration"]}
+    git(sample.tree("backend", "plain") / "migrations", "switch", "--quiet", "--detach")
+    succeeded(integrate(sample, "plain", "backend", checks=[there]))
+    assert inner(sample) == before
+    migrated(sample, "one")
+    finished(sample, "late", "backend", file="late")
+    succeeded(integrate(sample, "one", "backend"))
+    before, named = inner(sample), link(sample)
+    new = {"name": "new", "command": "test -e migrations/one.sql", "stages": ["integration"]}
+    succeeded(integrate(sample, "late", "backend", checks=[new]))
+    assert (inner(sample), link(sample)) == (before, named)
+
+
+def test_a_submodule_without_the_target(sample):
+    """Often it is somebody else's; what integration names is then what it is merged on."""
+    submodule = sample.backend / "migrations"
+    base = link(sample, "main")
+    git(submodule, "switch", "--quiet", "--detach")
+    for where in (submodule, sample.remotes / "migrations.git"):
+        git(where, "branch", "--move", "main", "trunk")
+    tip = migrated(sample, "one")
+    succeeded(integrate(sample, "one", "backend"))
+    assert git(submodule, "show", "--no-patch", "--format=%P", link(sample, "main")) == f"{base} {tip}"
+    assert inner(sample)["there trunk"] == base
+    assert inner(sample)["there integration"] == link(sample)
+    # The main tree had it where it was named.
+    assert git(submodule, "rev-parse", "HEAD") == link(sample, "main")
+    assert git(sample.backend, "status", "--porcelain") == ""
+
+
+def test_commits_that_only_the_repository_names_are_kept(sample):
+    """Somebody moved it to a commit that is on no branch of the submodule that integration knows."""
+    mine = migrated(sample, "one")
+    clone = sample.root / "clone"
+    git(sample.root, "clone", "--quiet", str(sample.remotes / "backend.git"), str(clone))
+    protocol = ("-c", "protocol.file.allow=always")
+    git(clone, *protocol, "submodule", "--quiet", "update", "--init")
+    theirs = commit(clone / "migrations", "theirs.sql")
+    git(clone / "migrations", "push", "--quiet", "origin", "HEAD:refs/heads/side")
+    git(clone, "commit", "--quiet", "--all", "--message", "theirs")
+    git(clone, "push", "--quiet", "origin", "main")
+    succeeded(integrate(sample, "one", "backend"))
+    for tip in (mine, theirs):
+        git(sample.backend / "migrations", "merge-base", "--is-ancestor", tip, link(sample, "main"))
+
+
+def test_a_submodule_that_somebody_works_in_stays_and_that_is_told(sample):
+    migrated(sample, "one")
+    submodule = sample.backend / "migrations"
+    git(submodule, "switch", "--quiet", "-c", "mine")
+    result = succeeded(integrate(sample, "one", "backend"))
+    assert git(submodule, "symbolic-ref", "--short", "HEAD") == "mine"
+    assert f"backend: migrations stays behind at {submodule}" in result["notes"][0]
+    # Around it, the tree of somebody who is on another branch is not to be made different.
+    git(submodule, "switch", "--quiet", "main")
+    migrated(sample, "two")
+    git(sample.backend, "switch", "--quiet", "-c", "theirs")
+    before = git(submodule, "rev-parse", "HEAD")
+    result = succeeded(integrate(sample, "two", "backend"))
+    assert git(submodule, "rev-parse", "HEAD") == before
+    assert "main stays behind" in " ".join(result["notes"])
+    assert not succeeded(integrate(sample, "two", "backend"))["changed"]
+
+
+@pytest.mark.parametrize("refusing", ["migrations", "backend"])
+def test_a_push_that_is_refused_takes_back_submodules_too(sample, refusing):
+    migrated(sample, "one")
+    before = of_both(sample)
+    own_hook(sample.remotes / f"{refusing}.git" / "hooks", "pre-receive", "echo no >&2; exit 1")
+    refused(integrate(sample, "one", "backend"), "environment", "every branch is as it was")
+    after = of_both(sample)
+    after[1].pop("there one", None)  # its own branch may stay
+    assert after == before
+    (sample.remotes / f"{refusing}.git" / "hooks" / "pre-receive").unlink()
+    succeeded(integrate(sample, "one", "backend"))
+
+
+def test_prune_takes_the_worktrees_of_submodules_back(sample):
+    migrated(sample, "one")
+    succeeded(integrate(sample, "one", "backend", directory=None))
+    sample.remove("backend", task="one")
+    repos = [{"name": "backend", "repo": str(sample.backend)}]
+    given = {"registry": str(sample.root / "registry"), "workspace": "shop", "repos": repos, "backend": "none"}
+    filled_in = filled(_prune.ARGUMENT_SPEC, {**given, "apply": True})
+    succeeded(answer(_prune.operation, filled_in, check=False, diff=False))
+    assert sample.traces() == []
+
+
 # Killed
 
 
@@ -409,23 +624,65 @@ def test_killed_while_publishing(sample, monkeypatch, act, at):
     succeeded(integrate(sample, "two", "app"))
 
 
+@pytest.mark.parametrize("act", ["_push", "_move", "_follow"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_killed_while_publishing_a_submodule(sample, monkeypatch, act, at):
+    migrated(sample, "one")
+    git(sample.backend / "migrations", "switch", "--quiet", "--detach")
+    calls: list[object] = []
+    really = getattr(_integration, act)
+
+    def until(member):
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        calls.append(member)
+        really(member)
+        if len(calls) == at == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_integration, act, until)
+        with pytest.raises(KeyboardInterrupt):
+            integrate(sample, "one", "backend")
+    assert len(notes(sample)) == 1
+    assert succeeded(integrate(sample, "one", "backend"))["actions"] == [
+        "finish the integration of one, which was killed"
+    ]
+    assert notes(sample) == []
+    around = tips(sample, "backend")
+    assert (
+        len({around[f"{where} {name}"] for where in ("backend", "backend.git") for name in ("main", "integration")})
+        == 1
+    )
+    found = inner(sample)
+    assert {found[f"{where} {name}"] for where in ("here", "there") for name in ("main", "integration")} == {
+        link(sample)
+    }
+    assert git(sample.backend, "status", "--porcelain") == ""
+
+
 def test_killed_at_random(sample):
     tasks = [f"t{number}" for number in range(6)]
     for task in tasks:
         finished(sample, task, "docs", "app")
+        migrated(sample, task)
     for number, task in enumerate(tasks):
-        process = started(sample, task, "docs", "app")
+        process = started(sample, task, "docs", "app", "backend")
         time.sleep(0.15 + 0.12 * number)
         kill(process)
-        for name in ("docs", "app"):
+        for name in ("docs", "app", "backend", "backend/migrations"):
             fsck = ("git", "-C", sample / name, "fsck", "--connectivity-only")
             said = subprocess.run(fsck, capture_output=True, text=True, check=False).stderr.splitlines()
             # Of a worktree that git was about to make, which the next run makes anew.
             assert [line for line in said if "detached HEAD points at nothing" not in line] == []
     for task in tasks:
-        succeeded(integrate(sample, task, "docs", "app"))
+        succeeded(integrate(sample, task, "docs", "app", "backend"))
     assert notes(sample) == []
-    for name in ("docs", "app"):
+    found = inner(sample)
+    for task in tasks:
+        git(sample.backend / "migrations", "merge-base", "--is-ancestor", found[f"here {task}"], link(sample, "main"))
+    assert len({found[f"{where} {name}"] for where in ("here", "there") for name in ("main", "integration")}) == 1
+    for name in ("docs", "app", "backend"):
         found = tips(sample, name)
         assert (
             len({found[f"{where} {branch}"] for where in (name, f"{name}.git") for branch in ("main", "integration")})
