@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils._errors import UserError
 from ..module_utils._options import NotYet, faults, meant, strays
-from ..module_utils._workspace import worktree_set
+from ..module_utils._workspace import is_true, refuse_contradiction, worktree_set
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 
@@ -63,7 +63,14 @@ class ActionModule(ActionBase):
             repos = self._members(variables["worktrees_repos"])
             names = [self._resolve(repo["name"]) if isinstance(repo, c.Mapping) else repo for repo in repos]
             wanted = [self._resolve(file["repo"]) for file in self._members(variables.get("env_files") or [])]
+            rules = [self._resolve(file.get("repo")) for file in self._members(variables.get("agents_files") or [])]
             selection = self._resolve(variables.get("repos"))
+            usual = self._resolve(variables.get("worktrees_checkout", True))
+            entries = [
+                {**repo, "name": name, "checkout": self._resolve(repo.get("checkout"))}
+                for repo, name in zip(repos, names, strict=True)
+                if isinstance(repo, c.Mapping)
+            ]
         except NotYet:
             return
         worktree_set(names, root="/", folder="", branch="", selection=selection)
@@ -73,6 +80,17 @@ class ActionModule(ActionBase):
                     f"env_files[{place}].repo is {name!r}, which worktrees_repos does not have{meant(name, names)}",
                     hint=f"choose from: {', '.join(names)}",
                 )
+        said = {entry["name"]: entry["checkout"] for entry in entries if entry["checkout"] is not None}
+        bare = [name for name in names if not is_true(said.get(name, usual))]
+        for entry in entries:
+            refuse_contradiction(entry)
+        for option, named in (("env_files", wanted), ("agents_files", rules)):
+            for place, name in enumerate(named):
+                if name in bare:
+                    raise UserError(
+                        f"{option}[{place}].repo is {name!r}, of which tasks have no worktree that it could go into",
+                        hint=f"leave it out, or say {'checkout' if name in said else 'worktrees_checkout'}: true",
+                    )
 
     def _members(self, value: t.Any) -> list[t.Any]:
         return [self._resolve(one) for one in self._resolve(value)]

@@ -64,6 +64,12 @@ options:
     type: list
     elements: dict
     default: []
+  checkout:
+    description:
+      - Whether a task has a worktree of a repository, unless the repository or O(planned) says. One without is left
+        out, but for C(git_worktree).
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -90,13 +96,14 @@ def worktree_set(
     branch: str = "",
     selection: str = "all",
     planned: t.Sequence[dict[str, t.Any]] = (),
+    checkout: bool = True,
 ) -> list[dict[str, t.Any]]:
     if set(_workspace.VIEWS[module]) == {"name", "repo"}:
         # Of no task: what else is said of a repository may need the facts of one, and is not to be looked at.
         repos = [_place(repo) for repo in repos]
     try:
         complete = _workspace.worktree_set(
-            repos, root=root, folder=folder, branch=branch, selection=selection, planned=planned
+            repos, root=root, folder=folder, branch=branch, selection=selection, planned=planned, checkout=checkout
         )
     except UserError as error:
         raise AnsibleFilterError(error.as_result()["msg"]) from error

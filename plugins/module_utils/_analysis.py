@@ -68,6 +68,8 @@ OVER = 124
 def operation(params: Params, *, check: bool) -> Result:
     """Begin the checks of a task, or tell how far they are."""
     worktrees = [{**one, "folder": _folder(one)} for one in params["worktrees"]]
+    if not worktrees:
+        raise UserError(f"task {params['task']} has no worktree to analyze", hint="status shows what it has")
     actions = []
     if params["start"]:
         kind = _readonly.choose(params["image"])

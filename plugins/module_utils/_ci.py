@@ -76,6 +76,8 @@ jobs:
 def operation(params: Params, *, check: bool) -> Result:
     """Write the workflow into each worktree, and tell what the forge is to be told."""
     _gates.refused_where_unclear(params["checks"], [], "integration")
+    if not params["worktrees"]:
+        raise UserError("the task has no worktree to write a workflow into", hint="name a task that has one")
     actions, diff, told = [], [], []
     for worktree in params["worktrees"]:
         if not os.path.isdir(worktree["path"]):

@@ -17,7 +17,7 @@ from ._errors import EnvironmentFailure, UserError
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "command": {"type": "str", "required": True},
-    "folder": {"type": "path", "required": True},
+    "folder": {"type": "path"},
     "variables": {"type": "dict", "default": {}},
     "password_file": {"type": "path", "no_log": False},
     "title": {"type": "str"},
@@ -27,6 +27,11 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 def operation(params: Params, *, check: bool) -> Result:
     """Run the command; what it prints is kept apart from that of other tasks."""
     folder, command = params["folder"], params["command"]
+    if folder is None:
+        raise UserError(
+            f"{params['title'] or 'the task'} has no worktree to run '{command}' in",
+            hint="name a repository that it has a worktree of, by -e repos=NAME; status shows them",
+        )
     if not os.path.isdir(folder):
         raise EnvironmentFailure(f"there is no folder {folder}", hint="run provision again: it makes what is missing")
     if check:

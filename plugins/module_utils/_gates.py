@@ -211,6 +211,8 @@ def run(
             dropped += gone
             outcomes.append(Outcome(one["name"], None, verdict, _since(began), text))
             continue
+        if not worktrees:
+            outcomes.append(Outcome(one["name"], None, SKIPPED, 0.0, "the task has no worktree"))
         for worktree in worktrees:
             if one["repos"] is not None and worktree["name"] not in one["repos"]:
                 continue

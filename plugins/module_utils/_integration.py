@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import typing as t
 
-from . import _files, _gates, _git
+from . import _files, _gates, _git, _lone_branches
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, Repository
@@ -33,9 +33,14 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "worktrees": {
         **_gates.WORKTREES,
         "options": {
-            **_gates.WORKTREES["options"],
+            "name": {"type": "str", "required": True},
+            "path": {"type": "path"},
             "submodules": {"type": "list", "elements": "str", "default": []},
+            "repo": {"type": "path"},
+            "branch": {"type": "str"},
         },
+        "required_one_of": [("path", "repo")],
+        "required_together": [("repo", "branch")],
     },
     "branch": {"type": "str", "default": "integration"},
     "target": {"type": "str"},
@@ -67,7 +72,7 @@ class Member:
     """A repository in which a task has work, or a submodule of one.
 
     :ivar common: its common git directory.
-    :ivar worktree: of the task.
+    :ivar worktree: of the task, or the main one where the task has its branch alone.
     :ivar own: the task's branch, with the commit that is checked out.
     :ivar remote: what to push to; None where nothing is pushed.
     :ivar tree: the worktree of ours in which it is merged.
@@ -76,6 +81,7 @@ class Member:
     :ivar submodules: the paths of those that have worktrees in the task's.
     :ivar inside: the name of the repository that a submodule lies in, and ``within`` its path there.
     :ivar named: commits of a submodule that integration and target of that repository name.
+    :ivar is_checked_out: whether the branch of the task is, in its worktree or anywhere.
     :ivar is_touched: whether the task has something for it; always, where it is no submodule.
     """
 
@@ -93,6 +99,7 @@ class Member:
     inside: str | None = None
     within: str = ""
     named: list[str] = dataclasses.field(default_factory=list)
+    is_checked_out: bool = True
     is_touched: bool = True
 
     @classmethod
@@ -215,8 +222,10 @@ def _called(name: str, inside: str | None) -> str:
     return f"{'submodule' if inside else 'repository'} {name}"
 
 
-def _common(given: t.Mapping[str, str]) -> str:
-    """The repository of a worktree."""
+def _common(given: Params) -> str:
+    """The repository of a worktree, or of a branch."""
+    if given["path"] is None:
+        return Repository.at(given["repo"], given["name"]).common
     admin = _git.admin_folder(given["path"])
     if admin is None or not os.path.isdir(admin):
         raise UserError(
@@ -289,6 +298,8 @@ def _standing(given: Params, repository: Repository, params: Params) -> tuple[li
     with repository.locked():
         listed = repository.worktrees()
     path = given["path"]
+    if path is None:
+        return listed, _lone_branch(given, repository, listed, params)
     own = next((one for one in listed if os.path.realpath(one.path) == os.path.realpath(path)), None)
     if own is None or own.head is None or own.lock == MAKING:
         raise UserError(
@@ -297,8 +308,23 @@ def _standing(given: Params, repository: Repository, params: Params) -> tuple[li
     return listed, own
 
 
+def _lone_branch(given: Params, repository: Repository, listed: t.Sequence[_git.Listed], params: Params) -> _git.Listed:
+    """The branch of a task as if it stood in a worktree: where it is checked out, or in the main one."""
+    branch = _lone_branches.of(repository, params["workspace"], params["task"]) or given["branch"]
+    head = repository.commit(f"refs/heads/{branch}")
+    if head is None:
+        raise UserError(
+            f"repository {given['name']}: branch {branch} of task {params['task']} is gone",
+            hint="run provision again: it makes what is missing",
+        )
+    place = next((one.path for one in listed if one.branch == branch and not one.gone), given["repo"])
+    return _git.Listed(place, head, branch, None, gone=False)
+
+
 def _the_worktree(given: Params, params: Params) -> str:
     called = _called(given["name"], given["inside"])
+    if given["path"] is None:
+        return f"{called}: branch {given['branch']} of task {params['task']}"
     return f"{called}: the worktree {given['path']} of task {params['task']}"
 
 
@@ -312,15 +338,18 @@ def _member(
     *,
     check: bool,
 ) -> Member:
-    path, repository, called = given["path"], Repository(given["path"], common), _called(given["name"], given["inside"])
+    repository = Repository(given["path"] or given["repo"], common)
+    called = _called(given["name"], given["inside"])
     listed, own = _standing(given, repository, params)
+    path = given["path"] or own.path
     moving = [params["branch"], *([params["target"]] if params["target"] else [])]
     what = _the_worktree(given, params)
     if own.branch is None:
         raise UserError(f"{what} is at no branch (detached HEAD)", hint=f"make one: git -C {path} switch -c NAME")
     if own.branch in moving:
         raise UserError(f"{what} is on {own.branch} itself", hint=f"make one of its own: git -C {path} switch -c NAME")
-    if dirt := _gates.dirt(path):
+    is_there = given["path"] is not None or any(one.branch == own.branch for one in listed)
+    if is_there and (dirt := _gates.dirt(path)):
         raise UserError(f"{what} has work that is {dirt}", hint="commit it, or put it aside: git stash")
     if params["branch"] != params["target"]:
         _refuse_checked_out(called, params["branch"], listed)
@@ -347,6 +376,7 @@ def _member(
         inside=given["inside"],
         within=given["within"],
         named=list(named),
+        is_checked_out=is_there,
     )
     member.candidate = _base(member)
     return member
@@ -530,9 +560,12 @@ def _conflict(member: Member, what: str, files: t.Sequence[str]) -> UserError | 
         return None
     into = member.integration.name
     where = next((place.name for place in member.moving if place.here), member.candidate[:12])
+    merge = f"git -C {member.worktree} merge {where}"
+    if not member.is_checked_out:
+        merge = f"git -C {member.worktree} switch {member.own.name} && {merge}"
     return UserError(
         f"{member.called}: {what} conflicts with {into} in {', '.join(files)}; every branch is as it was",
-        hint=f"solve it in the task's worktree, then integrate again: git -C {member.worktree} merge {where}",
+        hint=f"solve it where the task's branch is, then integrate again: {merge}",
         files={member.name: list(files)},
     )
 

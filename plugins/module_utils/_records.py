@@ -202,8 +202,8 @@ def _merged(record: Record, plan: dict[str, t.Any]) -> dict[str, t.Any]:
                 hint=f"tear the task down first: {TEARDOWN.format(record.identity.name)}",
             )
     _refuse_other_place(record, plan)
-    worktrees = {worktree["path"]: worktree for worktree in plan.get("worktrees", [])}
-    worktrees.update({worktree["path"]: worktree for worktree in record.plan.get("worktrees", [])})
+    both = [*plan.get("worktrees", []), *record.plan.get("worktrees", [])]
+    worktrees = {worktree["path"] or worktree["repo"]: worktree for worktree in both}
     agent = {**record.plan.get("agent", {}), **plan.get("agent", {})}
     resources = {"worktrees": list(worktrees.values()), "database": database or former}
     return {**record.plan, **plan, **resources, **({"agent": agent} if agent else {})}

@@ -115,7 +115,7 @@ class Record:
 
     def has(self, worktree: str) -> bool:
         """Whether a folder is one of its worktrees."""
-        places = (os.path.realpath(one["path"]) for one in self.plan.get("worktrees", []))
+        places = (os.path.realpath(one["path"]) for one in self.plan.get("worktrees", []) if one["path"])
         return os.path.realpath(worktree) in places
 
     def facts(self) -> dict[str, t.Any]:

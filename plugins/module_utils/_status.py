@@ -33,6 +33,7 @@ from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
 from ._identity import expand
 from ._leases import Lease
+from ._lone_branches import LoneBranch
 from ._manifest import Manifest
 from ._records import age
 from ._registry import Record, owner_of, task_of
@@ -167,6 +168,8 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
     """One worktree in three ways: the record names it, its folder is there, git lists it."""
     path = planned["path"]
     about: dict[str, t.Any] = {"name": planned["name"], "path": path, "branch": None, "state": "clean", "drift": []}
+    if path is None:
+        return _lone_branch(planned, record, about)
     exists = os.path.isdir(path)
     try:
         repository = Repository.at(planned["repo"], planned["name"])
@@ -196,6 +199,29 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
         if listed.branch and listed.branch != planned["branch"]:
             branches = f"branch {listed.branch}, not {planned['branch']}"
             about["drift"].append(f"worktree of {planned['name']} is on {branches}")
+    except WorktreesError as error:
+        about["state"] = "unknown"
+        about["drift"].append(error.message)
+    return about
+
+
+def _lone_branch(planned: dict[str, t.Any], record: Record, about: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The branch that a task has without a worktree."""
+    try:
+        repository = Repository.at(planned["repo"], planned["name"])
+        lone = LoneBranch(planned["name"], repository, planned["branch"])
+        with repository.locked():
+            lone.read(record.owner)
+        if lone.tip is None or not lone.is_ours:
+            about["state"] = "missing"
+            if record.state == "ready":
+                where = "is gone" if lone.tip is None else "is not marked as the task's any more"
+                about["drift"].append(f"branch of {planned['name']}: {lone.branch} {where}")
+            return about
+        about |= {"branch": lone.branch, "state": "branch only"}
+        about["ahead"] = len(repository.unique_commits([lone.tip], but=lone.branch))
+        if lone.branch != planned["branch"]:
+            about["drift"].append(f"branch of {planned['name']} is {lone.branch}, not {planned['branch']}")
     except WorktreesError as error:
         about["state"] = "unknown"
         about["drift"].append(error.message)
@@ -275,7 +301,8 @@ def _orphans(
         return owner not in known and (owner is None or workspace in (None, task_of(owner)[1]))
 
     orphans: list[dict[str, t.Any]] = []
-    planned = {os.path.realpath(one["path"]) for record in records for one in record.plan.get("worktrees", [])}
+    everything = [one for record in records for one in record.plan.get("worktrees", [])]
+    planned = {os.path.realpath(one["path"]) for one in everything if one["path"]}
     for repo in params["repos"]:
         with contextlib.suppress(WorktreesError):
             repository = Repository.at(repo["repo"], repo["name"])

@@ -31,6 +31,8 @@ def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: 
     if was_ready:
         state = "ready, registered before"
     rows = list(facts["worktrees"].items())
+    lone = {repo: branch for repo, branch in facts.get("branches", {}).items() if repo not in facts["worktrees"]}
+    rows += [(repo, f"branch {branch}, without a worktree") for repo, branch in lone.items()]
     rows.append(("branch", facts["branch"]))
     if facts["slot"] is not None:
         ports = ", ".join(f"{port} {number}" for port, number in facts["ports"].items())
@@ -58,6 +60,7 @@ def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
     rows += [("pushed", f"{one['name']}: {one['branch']} to {one['remote']}") for one in removed.get("pushed") or []]
     rows += [("worktree", f"{path} stays") for path in removed.get("left") or []]
     rows += [("branch", f"{branch} stays") for branch in removed.get("branches") or []]
+    rows += [("note", f"not deleted: {note}") for note in removed.get("notes") or []]
     return f"{facts['name']}: {'would be ' if check else ''}given back\n" + _aligned(rows)
 
 

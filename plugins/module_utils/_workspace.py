@@ -19,6 +19,7 @@ KEYS = {
     "path",
     "folder",
     "branch",
+    "checkout",
     "base",
     "submodules",
     "existing_branch",
@@ -30,7 +31,7 @@ KEYS = {
 }
 
 VIEWS: dict[str, tuple[str, ...]] = {
-    "git_worktree": ("name", "repo", "path", "branch", "base", "submodules", "existing_branch", "adopt"),
+    "git_worktree": ("name", "repo", "path", "branch", "checkout", "base", "submodules", "existing_branch", "adopt"),
     "worktree_files": ("name", "path", "source", "links", "copies", "installed", "include"),
     "env_file": ("name", "path", "source"),
     "worktree_setup": ("name", "path", "setup"),
@@ -41,6 +42,12 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "git_worktree_info": ("name", "repo"),
 }
 """What each module takes of a repository; ``path`` of git_worktree may be relative, of the others it is absolute."""
+
+OF_ALL = ("git_worktree", "task_info", "git_worktree_info")
+"""The modules for which a repository counts of which a task has no worktree."""
+
+OF_WORKTREES = ("folder", "submodules", "links", "copies", "include", "dependencies", "setup")
+"""What there is only in a worktree."""
 
 LOCK_FILES: dict[str, list[str]] = {
     "node_modules": [
@@ -66,6 +73,7 @@ def worktree_set(
     branch: str,
     selection: str | None = None,
     planned: t.Sequence[t.Mapping[str, t.Any]] = (),
+    checkout: bool = True,
 ) -> list[Repo]:
     """The selected repositories with every default filled in.
 
@@ -75,9 +83,14 @@ def worktree_set(
     :arg branch: the branch of the task, unless the repository says.
     :arg selection: names with commas, or ``all``.
     :arg planned: what the task has or is to have; where another tool made some of it, it has just these.
+    :arg checkout: whether a task has a worktree, unless the repository says, or the task has it already.
     :raises UserError: an entry or a name of the selection is wrong.
     """
+    former = {one["name"]: one.get("checkout", True) for one in planned}
     complete = [_complete(entry, root, folder, branch) for entry in repos]
+    for repo in complete:
+        wanted = checkout if repo["checkout"] is None else repo["checkout"]
+        repo["checkout"] = former.get(repo["name"], wanted)
     names = [repo["name"] for repo in complete]
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
@@ -92,14 +105,14 @@ def worktree_set(
         return [_adopted(repo, there[repo["name"]]) for repo in complete if repo["name"] in there]
     if not selection or selection == "all":
         return complete
-    wanted = [name.strip() for name in selection.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in names]
-    if unknown or not wanted:
+    chosen = [name.strip() for name in selection.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in names]
+    if unknown or not chosen:
         raise UserError(
             f"repos={selection} names {', '.join(unknown) or 'nothing'}, which worktrees_repos does not have",
             hint=f"choose from: {', '.join(names)}, or all",
         )
-    return [repo for repo in complete if repo["name"] in wanted]
+    return [repo for repo in complete if repo["name"] in chosen]
 
 
 def view(repos: t.Sequence[Repo], module: str) -> list[Repo]:
@@ -107,7 +120,24 @@ def view(repos: t.Sequence[Repo], module: str) -> list[Repo]:
     return [
         {key: repo["place"] if key == "path" and module != "git_worktree" else repo[key] for key in VIEWS[module]}
         for repo in repos
+        if repo["checkout"] or module in OF_ALL
     ]
+
+
+def refuse_contradiction(entry: t.Mapping[str, t.Any]) -> None:
+    """Refuse an entry that says what goes into a worktree, and that there is none."""
+    given = [key for key in OF_WORKTREES if entry.get(key)]
+    if entry.get("checkout") is not None and not is_true(entry["checkout"]) and given:
+        raise UserError(
+            f"repository {entry['name']} in worktrees_repos has checkout: false, so that there is no worktree for its "
+            f"{' and '.join(given)}",
+            hint=f"leave out checkout, or {' and '.join(given)}",
+        )
+
+
+def is_true(value: t.Any) -> bool:
+    """A word of YAML or of the command line as a truth value."""
+    return str(value).lower() not in ("false", "no", "off", "0", "n", "f")
 
 
 def _complete(entry: t.Any, root: str, folder: str, branch: str) -> Repo:
@@ -121,6 +151,7 @@ def _complete(entry: t.Any, root: str, folder: str, branch: str) -> Repo:
             f"repository {entry['name']} in worktrees_repos has {', '.join(unknown)}, which nothing reads",
             hint=f"an entry may have {', '.join(sorted(KEYS))}",
         )
+    refuse_contradiction(entry)
     repo = os.path.normpath(os.path.join(root, os.path.expanduser(entry.get("path") or entry["name"])))
     path = entry.get("folder") or folder
     dependencies = [_dependency(entry["name"], item) for item in entry.get("dependencies") or []]
@@ -131,6 +162,7 @@ def _complete(entry: t.Any, root: str, folder: str, branch: str) -> Repo:
         "path": path,
         "place": os.path.normpath(os.path.join(repo, path)),
         "branch": entry.get("branch") or branch,
+        "checkout": None if entry.get("checkout") is None else is_true(entry["checkout"]),
         "base": entry.get("base"),
         "submodules": list(entry.get("submodules") or []),
         "existing_branch": entry.get("existing_branch") or "use",
@@ -183,7 +215,7 @@ def _by_way(dependencies: t.Sequence[dict[str, t.Any]], how: str) -> list[dict[s
 def _adopted(repo: Repo, worktree: t.Mapping[str, t.Any]) -> Repo:
     """A repository whose worktree is there; its submodules are the business of whoever made it."""
     place = {"path": worktree["path"], "place": worktree["path"], "branch": worktree["branch"]}
-    return {**repo, **place, "submodules": [], "adopt": True}
+    return {**repo, **place, "submodules": [], "adopt": True, "checkout": True}
 
 
 def _named(item: t.Any, key: str) -> dict[str, t.Any]:

@@ -17,11 +17,12 @@ import subprocess
 import time
 import typing as t
 
-from . import _blocks, _exclude, _git, _guard, _hooks, _work
+from . import _blocks, _exclude, _git, _guard, _hooks, _lone_branches, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, TRASH, Listed, Repository
 from ._identity import check_branch
+from ._lone_branches import LoneBranch
 from ._manifest import LOGS, Manifest
 from ._registry import task_of
 
@@ -33,13 +34,15 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
         "options": {
             "name": {"type": "str", "required": True},
             "repo": {"type": "path", "required": True},
-            "path": {"type": "str", "required": True},
+            "path": {"type": "str"},
             "branch": {"type": "str", "required": True},
+            "checkout": {"type": "bool", "default": True},
             "base": {"type": "str"},
             "submodules": {"type": "list", "elements": "str", "default": []},
             "existing_branch": {"type": "str", "choices": ["use", "refuse"], "default": "use"},
             "adopt": {"type": "bool", "default": False},
         },
+        "required_if": [("checkout", True, ("path",))],
     },
     "owner": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -123,7 +126,7 @@ def operation(params: Params, *, check: bool) -> Result:
 # --- the set ----------------------------------------------------------------------------------------------------
 
 
-def _members(params: Params, errors: list[WorktreesError]) -> list[Member]:
+def _members(params: Params, errors: list[WorktreesError]) -> list[Member | LoneBranch]:
     """The set that is asked for; what cannot be a member goes to the errors."""
     absent = params["state"] == "absent"
     wanted = [given for given in params["worktrees"] if not (absent and _is_away(given))]
@@ -133,18 +136,31 @@ def _members(params: Params, errors: list[WorktreesError]) -> list[Member]:
     errors += [outcome for outcome in opened.values() if isinstance(outcome, WorktreesError)]
     # One object a repository, as it carries the lock.
     repositories: dict[str, Repository] = {}
-    members = []
+    members: list[Member | LoneBranch] = []
     for given in wanted:
         repository = opened[given["repo"]]
         if isinstance(repository, Repository):
             repository = repositories.setdefault(repository.common, repository)
             with _collected(errors):
-                members.append(_member(given, repository, repositories, absent=absent))
+                check_branch(given["branch"])
+                if given["checkout"]:
+                    members.append(_member(given, repository, repositories, absent=absent))
+                else:
+                    more = (given["base"], given["existing_branch"])
+                    members.append(LoneBranch(given["name"], repository, given["branch"], *more))
     return members
 
 
+def _kinds(members: t.Sequence[Member | LoneBranch]) -> tuple[list[Member], list[LoneBranch]]:
+    """Those with a worktree, and those without."""
+    return (
+        [member for member in members if isinstance(member, Member)],
+        [member for member in members if isinstance(member, LoneBranch)],
+    )
+
+
 def _is_away(given: Params) -> bool:
-    return not os.path.isdir(given["repo"]) and not os.path.lexists(_place(given))
+    return not os.path.isdir(given["repo"]) and not (given["checkout"] and os.path.lexists(_place(given)))
 
 
 def _place(given: Params) -> str:
@@ -152,7 +168,6 @@ def _place(given: Params) -> str:
 
 
 def _member(given: Params, repository: Repository, repositories: dict[str, Repository], *, absent: bool) -> Member:
-    check_branch(given["branch"])
     path = _place(given)
     if not absent:
         _refuse_escape(repository, path)
@@ -226,7 +241,7 @@ def _submodule_name(main: Repository, path: str, name: str) -> str:
     )
 
 
-def _hold(held: contextlib.ExitStack, members: t.Iterable[Member]) -> None:
+def _hold(held: contextlib.ExitStack, members: t.Iterable[Member | LoneBranch]) -> None:
     """Take the locks of all repositories of the set, in the one order that everybody takes them in."""
     repositories = {one.repository.common: one.repository for member in members for one in member.everyone}
     for common in sorted(repositories):
@@ -271,7 +286,7 @@ def _view(repository: Repository, members: t.Iterable[Member], *, check: bool) -
     return View(repository.worktrees(), repository.branches(member.branch for member in ours))
 
 
-def _diff(before: t.Iterable[Member], after: t.Iterable[Member]) -> list[dict[str, str]]:
+def _diff(before: t.Iterable[Member | LoneBranch], after: t.Iterable[Member | LoneBranch]) -> list[dict[str, str]]:
     texts = ["".join(f"{one.path} ({one.branch})\n" for one in members) for members in (before, after)]
     header = {"before_header": "worktrees", "after_header": "worktrees"}
     return [{**header, "before": texts[0], "after": texts[1]}] if texts[0] != texts[1] else []
@@ -303,11 +318,12 @@ class Finding:
 def _make_set(params: Params, *, check: bool) -> Result:
     owner = params["owner"]
     errors: list[WorktreesError] = []
-    tops = _members(params, errors)
+    members = _members(params, errors)
+    tops, lone = _kinds(members)
     with contextlib.ExitStack() as held:
-        _hold(held, tops)
+        _hold(held, members)
         with _collected(errors):
-            _refuse_twins(tops)
+            _refuse_twins(members)
         views: dict[str, View] = {}
 
         def find(member: Member, view: View) -> Finding:
@@ -317,10 +333,22 @@ def _make_set(params: Params, *, check: bool) -> Result:
         found |= _survey(tops, find, views, errors, check=check)
         inner = [submodule for member in tops if id(member) in found for submodule in member.submodules]
         found |= _survey(inner, find, views, errors, check=check)
+        for one in lone:
+            with _collected(errors):
+                _find_lone(one, owner, check=check)
         _tell_all(errors, "cannot make the worktrees")
         findings = [found[id(one)] for member in tops for one in member.everyone]
         to_make = [finding for finding in findings if finding.state != "ready"]
         to_renew = [finding for finding in findings if finding.renewal]
+        ready = [one for one in lone if one.is_ready]
+        actions = [
+            f"{'adopt' if one.state == 'adopt' else 'make'} worktree {one.member.path} on branch {one.member.branch}"
+            for one in to_make
+        ]
+        actions += [f"take over what git ignores elsewhere into worktree {one.member.path}" for one in to_renew]
+        actions += [
+            f"{'take' if one.tip else 'make'} branch {one.branch} of {one.name}" for one in lone if not one.is_ready
+        ]
         saved: list[dict[str, str]] = []
         if not check:
             outcomes = _map(
@@ -329,23 +357,44 @@ def _make_set(params: Params, *, check: bool) -> Result:
                 lambda member: member.repository.common,
             )
             saved = [one for outcome in outcomes if isinstance(outcome, list) for one in outcome]
-            _tell_partial("making the worktree", tops, outcomes, changed=True, saved=saved)
-    facts = [_facts(found[id(member)]) for member in tops]
+            made = _map(lambda one: _lone_branches.make(one, owner), lone, lambda one: one.repository.common)
+            _tell_partial("making the worktree", [*tops, *lone], [*outcomes, *made], changed=True, saved=saved)
+    facts = [_lone_facts(one) if isinstance(one, LoneBranch) else _facts(found[id(one)]) for one in members]
     return {
-        "changed": bool(to_make or to_renew),
+        "changed": bool(actions),
         "worktrees": facts,
         # What a later removal needs to know, in the terms of this module's parameters: nothing that changes with work.
         "plan": [{key: value for key, value in one.items() if key != "commit"} for one in facts],
-        "actions": [
-            f"{'adopt' if one.state == 'adopt' else 'make'} worktree {one.member.path} on branch {one.member.branch}"
-            for one in to_make
-        ]
-        + [f"take over what git ignores elsewhere into worktree {one.member.path}" for one in to_renew],
+        "actions": actions,
         "saved": saved,
         "diff": [
-            *_diff([one.member for one in findings if one.state == "ready"], [one.member for one in findings]),
+            *_diff(
+                [*(one.member for one in findings if one.state == "ready"), *ready],
+                [*(one.member for one in findings), *lone],
+            ),
             *(one.renewal.diff for one in to_renew if one.renewal),
         ],
+    }
+
+
+def _find_lone(lone: LoneBranch, owner: str, *, check: bool) -> None:
+    _lone_branches.find(lone, owner)
+    _refuse_branch_clash(lone, lone.repository.branches([lone.branch]))
+    if lone.tip and not lone.is_ours and lone.existing_branch == "refuse":
+        raise _exists(lone)
+    lone.start = lone.tip or _base_of(lone, lone.repository.commit("HEAD"), check=check)
+
+
+def _lone_facts(lone: LoneBranch) -> dict[str, t.Any]:
+    return {
+        "name": lone.name,
+        "repo": lone.repository.path,
+        "path": None,
+        "branch": lone.branch,
+        "checkout": False,
+        "commit": lone.start,
+        "submodules": [],
+        "adopt": False,
     }
 
 
@@ -356,14 +405,15 @@ def _facts(finding: Finding) -> dict[str, t.Any]:
         "repo": member.repository.path,
         "path": member.path,
         "branch": member.branch,
+        "checkout": True,
         "commit": finding.start,
         "submodules": [submodule.within for submodule in member.submodules],
         "adopt": member.adopt,
     }
 
 
-def _refuse_twins(members: t.Iterable[Member]) -> None:
-    seen: dict[tuple[str, str], Member] = {}
+def _refuse_twins(members: t.Iterable[Member | LoneBranch]) -> None:
+    seen: dict[tuple[str, str], Member | LoneBranch] = {}
     for member in (one for top in members for one in top.everyone):
         for kind, key in (("folder", member.path), ("branch", f"{member.branch} of {member.repository.path}")):
             twin = seen.setdefault((kind, key), member)
@@ -407,14 +457,20 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
         member.branch, tip = standing.branch, standing.head
     _refuse_branch_elsewhere(member, [one for one in view.listed if one is not standing])
     _refuse_branch_clash(member, view.branches)
-    if tip and standing is None and member.existing_branch == "refuse":
-        raise UserError(
-            f"repository {member.name}: {member.repository.path} has a branch {member.branch} already",
-            hint=f"choose another name, or delete it: git -C {member.repository.path} branch -d {member.branch}",
-        )
+    if tip and standing is None:
+        if member.existing_branch == "refuse":
+            raise _exists(member)
+        _lone_branches.refuse_marked(member.name, member.repository, member.branch)
     state = "none" if standing is None else "gone" if standing.gone else "half"
     start = tip or _start(member, view, inside, check=check)
     return Finding(member, state, standing, start, is_new=tip is None)
+
+
+def _exists(member: Member | LoneBranch) -> UserError:
+    return UserError(
+        f"repository {member.name}: {member.repository.path} has a branch {member.branch} already",
+        hint=f"choose another name, or delete it: git -C {member.repository.path} branch -d {member.branch}",
+    )
 
 
 def _is_locked(member: Member, reason: str) -> UserError:
@@ -444,7 +500,7 @@ def _refuse_branch_elsewhere(member: Member, others: t.Iterable[Listed]) -> None
             )
 
 
-def _refuse_branch_clash(member: Member, branches: t.Iterable[str]) -> None:
+def _refuse_branch_clash(member: Member | LoneBranch, branches: t.Iterable[str]) -> None:
     """Refuse a branch that git could not make beside another (a and a/b)."""
     for other in branches:
         if other.startswith(member.branch + "/") or member.branch.startswith(other + "/"):
@@ -456,18 +512,23 @@ def _refuse_branch_clash(member: Member, branches: t.Iterable[str]) -> None:
 
 def _start(member: Member, view: View, inside: Finding | None, *, check: bool) -> str | None:
     """The commit that a new branch begins with."""
-    repository = member.repository
     if inside:
         return _submodule_commit(member, inside)
+    main = view.standing(member.repository.path)
+    return _base_of(member, main.head if main else None, check=check)
+
+
+def _base_of(member: Member | LoneBranch, head: str | None, *, check: bool) -> str | None:
+    """The commit of the base; that of the main tree where none is named."""
+    repository = member.repository
     if member.base is not None:
         return repository.base_commit(member.base, name=member.name, check=check)
-    main = view.standing(repository.path)
-    if main is None or main.head is None:
+    if head is None:
         raise UserError(
             f"repository {member.name}: {repository.path} has no commit yet, so no worktree can be made of it",
             hint=f"git -C {repository.path} commit --allow-empty -m 'first commit'",
         )
-    return main.head
+    return head
 
 
 def _submodule_commit(member: Member, inside: Finding) -> str | None:
@@ -628,43 +689,53 @@ class Look:
 
 def _remove_set(params: Params, *, check: bool) -> Result:
     errors: list[WorktreesError] = []
-    tops = _members(params, errors)
-    failed: list[tuple[Member, WorktreesError]] = []
+    members = _members(params, errors)
+    tops, lone = _kinds(members)
+    failed: list[tuple[Member | LoneBranch, WorktreesError]] = []
     with contextlib.ExitStack() as held:
-        _hold(held, tops)
-        groups = _look_at_all(tops, params, errors, None, check=check)
+        _hold(held, members)
+        groups, lone = _look_at_all(tops, lone, params, errors, None, check=check)
         looks = [look for group in groups for look in group]
         result: Result = {
-            "changed": bool(looks),
-            "actions": _planned(looks, params),
+            "changed": bool(looks or lone),
+            "actions": [*_planned(looks, params), *_lone_planned(lone, params)],
             "saved": [],
             "pushed": [],
             "left": [look.member.path for look in looks if look.member.adopt],
-            "branches": list(dict.fromkeys(look.member.branch for look in looks if not _goes(look, params))),
-            "diff": _diff([look.member for look in looks], []),
+            "branches": list(
+                dict.fromkeys(
+                    [look.member.branch for look in looks if not _goes(look, params)]
+                    + [one.branch for one in lone if one.tip and not (params["delete_branch"] and not one.trees)]
+                )
+            ),
+            "notes": [_kept(one) for one in lone if params["delete_branch"] and one.trees],
+            "diff": _diff([*(look.member for look in looks), *lone], []),
         }
         if check:
             return result
         if params["push"]:
             # Nobody waits for the network while the locks are held; what happens meanwhile must not be lost.
             held.close()
-            failed = _push(looks, params["remote"], result["pushed"])
-            staying = {id(member.inside or member) for member, _error in failed}
+            failed = _push([*_push_order(looks), *lone], params["remote"], result["pushed"])
+            staying = {id(_top_of(member)) for member, _error in failed}
             tops = [member for member in tops if id(member) not in staying]
-            _hold(held, tops)
-            groups = _look_at_all(tops, params, errors, {look.member.path: look.tip for look in looks}, check=False)
+            lone = [one for one in lone if id(one) not in staying]
+            _hold(held, [*tops, *lone])
+            pushed = {look.member.path: look.tip for look in looks} | {id(one): one.tip for one in lone}
+            groups, lone = _look_at_all(tops, lone, params, errors, pushed, check=False)
         outcomes = _map(
             lambda number: _remove(groups[number], params),
             range(len(tops)),
             lambda number: tops[number].repository.common,
         )
+        outcomes += _map(lambda one: _remove_lone(one, params), lone, lambda one: one.repository.common)
         _tidy(tops)
     result["saved"] = [saved for outcome in outcomes if isinstance(outcome, list) for saved in outcome]
     _tell_partial(
         "removing the worktree",
-        [*tops, *(member for member, _error in failed)],
+        [*tops, *lone, *(member for member, _error in failed)],
         [*outcomes, *(error for _member, error in failed)],
-        changed=any(groups) or bool(result["pushed"]),
+        changed=any(groups) or bool(lone) or bool(result["pushed"]),
         saved=result["saved"],
         pushed=result["pushed"],
         failed_pushes=[member.name for member, _error in failed],
@@ -674,19 +745,38 @@ def _remove_set(params: Params, *, check: bool) -> Result:
 
 def _look_at_all(
     tops: t.Sequence[Member],
+    lone: t.Sequence[LoneBranch],
     params: Params,
     errors: list[WorktreesError],
-    pushed: t.Mapping[str, str | None] | None,
+    pushed: t.Mapping[t.Any, str | None] | None,
     *,
     check: bool,
-) -> list[list[Look]]:
+) -> tuple[list[list[Look]], list[LoneBranch]]:
     """What there is to remove of each member of the set; refused where work would be lost with it."""
     everyone = [one for member in tops for one in member.everyone]
     found = _survey(everyone, lambda member, view: _look(member, view, params, pushed), {}, errors, check=check)
+    mine: list[LoneBranch] = []
+    for one in lone:
+        with _collected(errors):
+            if _look_at_lone(one, params, pushed):
+                mine.append(one)
     _tell_all(errors, "cannot remove the worktrees")
     groups = [[look for one in member.everyone if (look := found[id(one)])] for member in tops]
-    _refuse_losses([look for group in groups for look in group], force=params["force"])
-    return groups
+    _refuse_losses([*(look for group in groups for look in group), *mine], force=params["force"])
+    return groups, mine
+
+
+def _look_at_lone(lone: LoneBranch, params: Params, pushed: t.Mapping[t.Any, str | None] | None) -> bool:
+    delete = params["delete_branch"]
+    is_ours = _lone_branches.look(lone, params["owner"], delete=delete, pushed=params["push"])
+    if pushed is not None and pushed.get(id(lone)) != lone.tip and delete and is_ours:
+        # What was committed while it was pushed is nowhere else.
+        return _lone_branches.look(lone, params["owner"], delete=delete, pushed=False)
+    return is_ours
+
+
+def _top_of(member: Member | LoneBranch) -> Member | LoneBranch:
+    return member.inside or member if isinstance(member, Member) else member
 
 
 def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str | None] | None) -> Look | None:
@@ -764,7 +854,8 @@ def _can_be_pushed(look: Look) -> bool:
     return bool(look.tip and standing and not standing.gone and standing.lock != MAKING)
 
 
-def _refuse_losses(looks: t.Sequence[Look], *, force: bool) -> None:
+def _refuse_losses(everything: t.Sequence[Look | LoneBranch], *, force: bool) -> None:
+    looks = [one for one in everything if isinstance(one, Look)]
     nested = [os.path.normpath(os.path.join(look.member.path, folder)) for look in looks for folder in look.work.nested]
     if nested:
         raise UserError(
@@ -772,21 +863,25 @@ def _refuse_losses(looks: t.Sequence[Look], *, force: bool) -> None:
             hint="move them elsewhere first",
         )
     # What lies where a killed run of ours left off is saved without a question: nobody was told it was ready.
-    lost = [look for look in looks if look.work and not (look.standing and look.standing.lock == MAKING)]
+    lost: dict[str, _work.Work] = {}
+    for one in everything:
+        member = one.member if isinstance(one, Look) else one
+        if one.work and not (isinstance(one, Look) and one.standing and one.standing.lock == MAKING):
+            lost[f"{member.name} ({member.path})"] = one.work
     if not lost or force:
         return
-    lines = [f"{look.member.name} ({look.member.path})\n    " + "\n    ".join(look.work.lines()) for look in lost]
+    lines = [f"{place}\n    " + "\n    ".join(work.lines()) for place, work in lost.items()]
     raise UserError(
         "work would be lost, so nothing was removed:\n  " + "\n  ".join(lines),
         hint="commit and push it, or add -e force=true: it is then saved under refs/worktrees-saved first",
-        files={look.member.name: look.work.files for look in lost},
-        commits={look.member.name: look.work.commits for look in lost},
+        files={place.partition(" (")[0]: work.files for place, work in lost.items()},
+        commits={place.partition(" (")[0]: work.commits for place, work in lost.items()},
     )
 
 
 def _planned(looks: t.Sequence[Look], params: Params) -> list[str]:
     to_push = _push_order(looks) if params["push"] else []
-    actions = [f"push {look.member.branch} of {look.member.name} to {params['remote']}" for look in to_push]
+    actions = [f"push {member.branch} of {member.name} to {params['remote']}" for member in to_push]
     for look in looks:
         member = look.member
         if member.adopt:
@@ -800,28 +895,55 @@ def _planned(looks: t.Sequence[Look], params: Params) -> list[str]:
     return actions
 
 
+def _lone_planned(lone: t.Sequence[LoneBranch], params: Params) -> list[str]:
+    actions = [f"push {one.branch} of {one.name} to {params['remote']}" for one in lone if params["push"] and one.tip]
+    for one in lone:
+        if params["delete_branch"] and one.trees:
+            actions.append(f"leave {_kept(one)}")
+        elif params["delete_branch"] and one.tip:
+            if one.work:
+                actions.append(f"save the work in {one.path} under {_work.SAVED}/{_task(params['owner'])}")
+            actions.append(f"delete branch {one.branch} of {one.name}")
+        else:
+            actions.append(f"give back branch {one.branch} of {one.name}")
+    return actions
+
+
+def _kept(lone: LoneBranch) -> str:
+    return f"branch {lone.branch} of {lone.name}, which is checked out at {', '.join(lone.trees)}"
+
+
+def _remove_lone(lone: LoneBranch, params: Params) -> list[dict[str, str]]:
+    return _lone_branches.remove(lone, delete=params["delete_branch"], task=_task(params["owner"]))
+
+
 def _goes(look: Look, params: Params) -> bool:
     """Whether the branch is deleted too."""
     return bool(params["delete_branch"] and look.tip and not look.member.adopt)
 
 
-def _push_order(looks: t.Sequence[Look]) -> list[Look]:
+def _push_order(looks: t.Sequence[Look]) -> list[Member]:
     """Repositories in the order given, then submodules."""
-    return sorted(filter(_can_be_pushed, looks), key=lambda look: look.member.inside is not None)
+    members = [look.member for look in looks if _can_be_pushed(look)]
+    return sorted(members, key=lambda member: member.inside is not None)
 
 
-def _push(looks: t.Sequence[Look], remote: str, pushed: list[dict[str, str]]) -> list[tuple[Member, WorktreesError]]:
+def _push(
+    members: t.Sequence[Member | LoneBranch], remote: str, pushed: list[dict[str, str]]
+) -> list[tuple[Member | LoneBranch, WorktreesError]]:
     """Push each branch; returns what failed."""
-    failed: list[tuple[Member, WorktreesError]] = []
-    for member in (look.member for look in _push_order(looks)):
-        ref = f"refs/heads/{member.branch}"
+    failed: list[tuple[Member | LoneBranch, WorktreesError]] = []
+    for member in members:
+        if isinstance(member, LoneBranch) and member.tip is None:
+            continue
+        ref, tree = f"refs/heads/{member.branch}", member.path if isinstance(member, Member) else None
         done = member.repository.git(
-            "push", "--porcelain", "--no-recurse-submodules", remote, f"{ref}:{ref}", worktree=member.path, hooks=True
+            "push", "--porcelain", "--no-recurse-submodules", remote, f"{ref}:{ref}", worktree=tree, hooks=True
         )
         if done.ok:
             pushed.append({"name": member.name, "branch": member.branch, "remote": remote})
         else:
-            by_hand = f"git -C {member.path} push {remote} {member.branch}"
+            by_hand = f"git -C {tree or member.repository.path} push {remote} {member.branch}"
             doing = f"pushing {member.branch} to {remote}, so the worktree stays"
             failed.append((member, done.failure(doing, hint=f"mend it and run this again, or push by hand: {by_hand}")))
     return failed
@@ -991,7 +1113,12 @@ def _tell_all(errors: t.Sequence[WorktreesError], doing: str) -> None:
 
 
 def _tell_partial(
-    doing: str, members: t.Sequence[Member], outcomes: t.Sequence[t.Any], *, changed: bool, **details: t.Any
+    doing: str,
+    members: t.Sequence[Member | LoneBranch],
+    outcomes: t.Sequence[t.Any],
+    *,
+    changed: bool,
+    **details: t.Any,
 ) -> None:
     """Raise what went wrong; where some members are done and some are not, say which."""
     pairs = list(zip((member.name for member in members), outcomes, strict=True))

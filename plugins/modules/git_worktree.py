@@ -57,14 +57,21 @@ options:
           - Folder of the worktree, absolute or from O(worktrees[].repo).
           - A folder that has files and is no worktree is refused. So is a symbolic link, and a relative path that one
             leads out of the repository.
+          - It is required unless O(worktrees[].checkout=false).
         type: str
-        required: true
       branch:
         description:
           - The branch to check out, made where it is missing. One that is checked out elsewhere is refused.
           - A worktree that is there already keeps the branch it is on.
         type: str
         required: true
+      checkout:
+        description:
+          - Whether to check the branch out, in a worktree. Otherwise there is the branch alone, made in nobody's tree,
+            and it may be checked out anywhere. A line in the repository's configuration says whose it is.
+          - With O(state=absent) and O(delete_branch=true), such a branch stays where it is checked out, see RV(notes).
+        type: bool
+        default: true
       base:
         description:
           - Where a new branch starts. A branch, then one of C(origin), then any other revision, is looked for; what
@@ -228,13 +235,17 @@ worktrees:
       type: str
       sample: /srv/shop/backend
     path:
-      description: The worktree's folder, absolute.
+      description: The worktree's folder, absolute; V(none) with O(worktrees[].checkout=false).
       type: str
       sample: /srv/shop/backend/.worktrees/fix-login
     branch:
       description: The branch it is on.
       type: str
       sample: fix-login
+    checkout:
+      description: Whether there is a worktree.
+      type: bool
+      sample: true
     commit:
       description:
         - The commit it is at or, in check mode, would be at. V(none) where only a fetch could tell.
@@ -300,6 +311,12 @@ branches:
   elements: str
   sample:
     - fix-login
+notes:
+  description: Branches that were to be deleted and are not, and where they are checked out.
+  returned: success and O(state=absent)
+  type: list
+  elements: str
+  sample: []
 files:
   description: The files that would be lost, by name of the repository.
   returned: when a removal is refused because work would be lost

@@ -37,9 +37,9 @@ options:
     required: true
   folder:
     description:
-      - The folder to run it in, such as the task's worktree.
+      - The folder to run it in, such as the task's worktree. Without it, nothing is run; the task has none, which is
+        refused.
     type: path
-    required: true
   variables:
     description:
       - Environment variables of the command, beside the inherited ones and C(LC_ALL=C), which one of them may replace.

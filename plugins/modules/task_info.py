@@ -184,7 +184,7 @@ tasks:
           type: str
           sample: backend
         path:
-          description: The worktree's folder.
+          description: The worktree's folder; V(none) where the task has its branch alone.
           type: str
           sample: /srv/shop/backend/.worktrees/fix-login
         branch:
@@ -196,11 +196,12 @@ tasks:
             - V(clean), or V(dirty) where a file was edited or an operation such as a rebase is under way.
             - V(missing) if its folder is gone or git does not know it, V(half-made) if the run that made it was killed,
               and V(unknown) if it could not be looked at.
+            - V(branch only) where the task has its branch, and no worktree.
           type: str
           sample: clean
         ahead:
           description: How many of its commits no other branch and no remote has.
-          returned: for one that is V(clean) or V(dirty)
+          returned: for one that is V(clean), V(dirty) or V(branch only)
           type: int
           sample: 2
     drift:

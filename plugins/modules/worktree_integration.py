@@ -58,9 +58,17 @@ options:
         required: true
       path:
         description:
-          - The folder of the worktree.
+          - The folder of the worktree. Without it, the task has its O(worktrees[].branch) in O(worktrees[].repo) alone,
+            and what is not committed is looked for where that is checked out.
         type: path
-        required: true
+      repo:
+        description:
+          - The main working tree of the repository; the worktree says so too, where there is one.
+        type: path
+      branch:
+        description:
+          - The branch of the task. In a worktree, it is what is checked out.
+        type: str
       submodules:
         description:
           - Paths of submodules that have worktrees of their own in it. One without a branch called like O(target) moves

@@ -141,6 +141,66 @@ def test_a_worktree_per_agent_on_a_branch_of_its_task(space):
     space.run("gate", task="ada").must()
 
 
+@pytest.mark.main_job
+def test_a_branch_per_agent_without_a_worktree(space):
+    """The team's other way; all else is as with one."""
+    repository = space.repository()
+    branch = "agent-una/soup"
+    before = workspaces.snapshot(repository, times=False, without={".git"})
+    space.run("provision", task="una", agent_task="soup", worktrees_checkout="false").refused(
+        "user", "env_files[0].repo is 'meal_planner', of which tasks have no worktree"
+    )
+    assert space.task("una") is None
+    other = space.varied(worktrees_checkout="false", env_files=[], agent_task="soup")
+    dry = other.provision("una", "--check").must()
+    assert git(repository, "branch", "--list", branch) == ""
+    run = other.provision("una", agents_program="claude").must()
+    assert f"meal_planner  branch {branch}, without a worktree" in run.stdout
+    assert f"make branch {branch} of meal_planner" in str(dry.results)
+    assert git(repository, "rev-parse", branch) == git(repository, "rev-parse", "main")
+    assert not space.worktree("una").exists()
+    assert workspaces.snapshot(repository, times=False, without={".git"}) == before, "nobody's tree is touched"
+    assert other.provision("una").must().changed == 0
+    assert space.provision("una", agent_task="soup").must().changed == 0, "what it has was settled by the first call"
+    task = space.task("una")
+    assert task["slot"]
+    assert task["ports"]["database"]
+    assert task["database"]["state"] == "running"
+    assert task["agent"] == {"program": "claude"}
+    assert task["drift"] == []
+    [has] = task["worktrees"]
+    assert (has["path"], has["branch"], has["state"]) == (None, branch, "branch only")
+    assert "1 branch only" in space.run("status").must().stdout
+    space.run("reserve", task="una", paths="soups/**").must()
+    space.run("exec", task="una", command="true").refused("user", "una has no worktree to run 'true' in")
+    space.run("analyze", task="una").refused("user", "task una has no worktree")
+    space.run("ci", task="una").refused("user", "has no worktree")
+    # Worked on where somebody checked it out.
+    git(repository, "switch", "--quiet", branch)
+    tip = commit(repository, "una_soup")
+    kept = space.varied(delete_branch="true")
+    assert "meal_planner without a worktree" not in kept.teardown("una", "--check").must().stdout
+    git(repository, "switch", "--quiet", "main")
+    kept.teardown("una").refused("user", "work would be lost", "commits on no other branch")
+    run = space.run("integrate", task="una").must()
+    assert "una: integrated" in run.stdout
+    assert tip in git(repository, "show", "--no-patch", "--format=%P", "main").split()
+    assert len(set(space.tips().values())) == 1
+    assert git(space.origin, "rev-parse", branch) == tip
+    assert space.run("integrate", task="una").must().changed == 0
+    git(repository, "switch", "--quiet", branch)
+    run = kept.teardown("una", push="true").must()
+    assert f"pushed  meal_planner: {branch} to origin" in run.stdout
+    assert f"branch {branch} of meal_planner, which is checked out at {repository}" in run.stdout
+    assert git(repository, "rev-parse", branch) == tip
+    git(repository, "switch", "--quiet", "main")
+    assert "parallel-worktrees" not in git(repository, "config", "--local", "--list")
+    other.provision("una").must()
+    kept.teardown("una").must()
+    assert git(repository, "branch", "--list", branch) == ""
+    assert space.task("una") is None
+
+
 # Gates
 
 

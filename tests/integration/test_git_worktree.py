@@ -46,6 +46,7 @@ def test_the_result_tells_what_is_there(sample):
             "branch": "fix",
             "commit": git(sample / name, "rev-parse", "HEAD"),
             "submodules": submodules,
+            "checkout": True,
             "adopt": False,
         }
         for name, submodules in (("backend", ["migrations"]), ("docs", []))
