@@ -8,6 +8,7 @@ The tests share a workspace; each has agents of its own.
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import secrets
@@ -129,7 +130,11 @@ def done(space, agent, file, text="work\n"):
 
 @pytest.mark.main_job
 def test_a_worktree_per_agent_on_a_branch_of_its_task(space):
+    repository = space.repository()
+    git(repository, "switch", "--quiet", "-c", "elsewhere")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message", "not for agents")
     space.provision("ada", agent_task="menu").must()
+    git(repository, "switch", "--quiet", "main")
     assert workspaces.worktrees(space.repository())[space.worktree("ada")] == "agent-ada/menu"
     assert git(space.worktree("ada"), "rev-parse", "HEAD") == git(space.repository(), "rev-parse", "main")
     assert space.asked("ada") == ["bd init"]
@@ -145,24 +150,24 @@ def test_a_worktree_per_agent_on_a_branch_of_its_task(space):
 def test_a_branch_per_agent_without_a_worktree(space):
     """The team's other way; all else is as with one."""
     repository = space.repository()
-    branch = "agent-una/soup"
+    branch = "agent-vic/soup"
     before = workspaces.snapshot(repository, times=False, without={".git"})
-    space.run("provision", task="una", agent_task="soup", worktrees_checkout="false").refused(
+    space.run("provision", task="vic", agent_task="soup", worktrees_checkout="false").refused(
         "user", "env_files[0].repo is 'meal_planner', of which tasks have no worktree"
     )
-    assert space.task("una") is None
+    assert space.task("vic") is None
     other = space.varied(worktrees_checkout="false", env_files=[], agent_task="soup")
-    dry = other.provision("una", "--check").must()
+    dry = other.provision("vic", "--check").must()
     assert git(repository, "branch", "--list", branch) == ""
-    run = other.provision("una", agents_program="claude").must()
+    run = other.provision("vic", agents_program="claude").must()
     assert f"meal_planner  branch {branch}, without a worktree" in run.stdout
     assert f"make branch {branch} of meal_planner" in str(dry.results)
     assert git(repository, "rev-parse", branch) == git(repository, "rev-parse", "main")
-    assert not space.worktree("una").exists()
+    assert not space.worktree("vic").exists()
     assert workspaces.snapshot(repository, times=False, without={".git"}) == before, "nobody's tree is touched"
-    assert other.provision("una").must().changed == 0
-    assert space.provision("una", agent_task="soup").must().changed == 0, "what it has was settled by the first call"
-    task = space.task("una")
+    assert other.provision("vic").must().changed == 0
+    assert space.provision("vic", agent_task="soup").must().changed == 0, "what it has was settled by the first call"
+    task = space.task("vic")
     assert task["slot"]
     assert task["ports"]["database"]
     assert task["database"]["state"] == "running"
@@ -171,33 +176,47 @@ def test_a_branch_per_agent_without_a_worktree(space):
     [has] = task["worktrees"]
     assert (has["path"], has["branch"], has["state"]) == (None, branch, "branch only")
     assert "1 branch only" in space.run("status").must().stdout
-    space.run("reserve", task="una", paths="soups/**").must()
-    space.run("exec", task="una", command="true").refused("user", "una has no worktree to run 'true' in")
-    space.run("analyze", task="una").refused("user", "task una has no worktree")
-    space.run("ci", task="una").refused("user", "has no worktree")
+    space.run("reserve", task="vic", paths="soups/**").must()
+    space.run("exec", task="vic", command="true").refused("user", "vic has no worktree to run 'true' in")
+    space.run("analyze", task="vic").refused("user", "task vic has no worktree")
+    space.run("ci", task="vic").refused("user", "has no worktree")
     # Worked on where somebody checked it out.
     git(repository, "switch", "--quiet", branch)
-    tip = commit(repository, "una_soup")
+    tip = commit(repository, "vic_soup")
     kept = space.varied(delete_branch="true")
-    assert "meal_planner without a worktree" not in kept.teardown("una", "--check").must().stdout
+    assert "meal_planner without a worktree" not in kept.teardown("vic", "--check").must().stdout
     git(repository, "switch", "--quiet", "main")
-    kept.teardown("una").refused("user", "work would be lost", "commits on no other branch")
-    run = space.run("integrate", task="una").must()
-    assert "una: integrated" in run.stdout
+    kept.teardown("vic").refused("user", "work would be lost", "commits on no other branch")
+    run = space.run("integrate", task="vic").must()
+    assert "vic: integrated" in run.stdout
     assert tip in git(repository, "show", "--no-patch", "--format=%P", "main").split()
     assert len(set(space.tips().values())) == 1
     assert git(space.origin, "rev-parse", branch) == tip
-    assert space.run("integrate", task="una").must().changed == 0
+    assert space.run("integrate", task="vic").must().changed == 0
     git(repository, "switch", "--quiet", branch)
-    run = kept.teardown("una", push="true").must()
+    run = kept.teardown("vic", push="true").must()
     assert f"pushed  meal_planner: {branch} to origin" in run.stdout
     assert f"branch {branch} of meal_planner, which is checked out at {repository}" in run.stdout
     assert git(repository, "rev-parse", branch) == tip
     git(repository, "switch", "--quiet", "main")
     assert "parallel-worktrees" not in git(repository, "config", "--local", "--list")
-    other.provision("una").must()
-    kept.teardown("una").must()
+    other.provision("vic").must()
+    kept.teardown("vic").must()
     assert git(repository, "branch", "--list", branch) == ""
+    assert space.task("vic") is None
+
+
+@pytest.mark.main_job
+def test_a_task_carries_who_works_on_it(space):
+    who = {"program": "claude", "model": "opus", "description": "Plan a week of dinners"}
+    space.provision("una", **{f"agents_{key}": value for key, value in who.items()}).must()
+    assert space.task("una")["agent"] == who
+    table = space.run("status", task="una").must().stdout
+    assert table.splitlines()[0].endswith("AGENT")
+    assert "claude opus: Plan a week of dinners" in table
+    space.provision("una", agents_model="sonnet").must()
+    assert space.task("una")["agent"] == {**who, "model": "sonnet"}, "what is not said stays as it was"
+    space.teardown("una").must()
     assert space.task("una") is None
 
 
@@ -345,9 +364,13 @@ def test_the_forge_and_its_ci(space):
     finally:
         git(space.repository(), "remote", "set-url", "origin", url)
     assert "gh api --method PUT repos/team/meal_planner/branches/main/protection" in run.stdout
-    for setting in ("required_approving_review_count", "required_status_checks", "required_linear_history"):
-        assert setting in run.stdout
+    settings = json.loads(run.stdout.partition("<<'JSON'\n")[2].partition("\nJSON\n")[0])
+    assert settings["required_pull_request_reviews"] == {"required_approving_review_count": 1}
+    assert settings["required_status_checks"]["contexts"] == ["gate"]
+    assert settings["required_linear_history"] is True
+    assert settings["enforce_admins"] is True
     workflow = yaml.safe_load((tree / ".github" / "workflows" / "integration.yml").read_text())
+    assert workflow[True]["push"] == {"branches": ["integration"]}
     job = workflow["jobs"]["gate"]
     assert job["services"]["postgres"]["image"] == "postgres:17"
     assert [one["name"] for one in job["steps"][1:]] == [
@@ -367,7 +390,10 @@ def test_the_forge_and_its_ci(space):
 @pytest.mark.main_job
 def test_reservations(space):
     space.provision("mia,ned").must()
-    run = space.run("reserve", task="mia", paths="src/**/*.gleam", reason="new parser", seconds="7200").must()
+    began = time.time()
+    run = space.run("reserve", task="mia", paths="src/**/*.gleam", reason="new parser").must()
+    [reservation] = space.rows("select * from reservation")
+    assert 7199 <= reservation["expires"] - began <= 7200 + time.time() - began
     assert "meal_planner: src/**/*.gleam until " in run.stdout
     text = space.run("reserve", task="ned", paths="docs,src/web/**").refused("user", "overlaps src/**/*.gleam")
     assert "task mia" in text
@@ -380,6 +406,11 @@ def test_reservations(space):
     space.run("release", task="mia").must()
     git(space.worktree("ned"), "add", "--all")
     assert attempt(space, space.worktree("ned"), "commit", "--quiet", "--message", "x").returncode == 0
+    # It ends with its time, and with the task.
+    space.run("reserve", task="mia", paths="docs/**", seconds="1").must()
+    time.sleep(2)
+    space.run("reserve", task="ned", paths="docs/**").must()
+    space.run("release", task="ned").must()
     space.run("reserve", task="mia", paths="src/**").must()
     space.teardown("mia").must()
     assert space.rows("select * from reservation") == [], "it ends with the task"
