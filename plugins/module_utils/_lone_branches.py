@@ -62,6 +62,10 @@ class LoneBranch:
     def is_ready(self) -> bool:
         return self.is_ours and self.tip is not None
 
+    def goes(self, delete: bool) -> bool:
+        """Whether it is deleted where that is asked for: what is checked out stays."""
+        return delete and self.tip is not None and not self.trees
+
     def read(self, owner: str) -> str | None:
         """Read what there is; returns whose it is by the line, or by the worktree that has it checked out."""
         marks = _marks(self.repository)
@@ -115,7 +119,7 @@ def look(lone: LoneBranch, owner: str, *, delete: bool, pushed: bool) -> bool:
     :arg pushed: its commits are, or are about to be, at the remote.
     """
     lone.read(owner)
-    if delete and lone.is_ours and lone.tip and not lone.trees:
+    if lone.tip and lone.is_ours and lone.goes(delete):
         held = [lone.tip] if pushed else []
         lone.work.commits = lone.repository.unique_commits([lone.tip], but=lone.branch, held=held)
     return lone.is_ours
@@ -128,7 +132,7 @@ def remove(lone: LoneBranch, *, delete: bool, task: str) -> list[dict[str, str]]
         ref = _work.keep(repository, lone.tip, task)
         restore = f"git -C {repository.path} branch {lone.branch} {ref}"
         saved.append({"name": lone.name, "ref": ref, "restore": restore})
-    if delete and lone.tip and not lone.trees:
+    if lone.tip and lone.goes(delete):
         doing = f"deleting branch {lone.branch} of {lone.name}"
         repository.must("update-ref", "-d", f"refs/heads/{lone.branch}", lone.tip, doing=doing)
         repository.git("config", "--remove-section", f"branch.{lone.branch}")

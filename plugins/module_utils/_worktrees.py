@@ -705,7 +705,7 @@ def _remove_set(params: Params, *, check: bool) -> Result:
             "branches": list(
                 dict.fromkeys(
                     [look.member.branch for look in looks if not _goes(look, params)]
-                    + [one.branch for one in lone if one.tip and not (params["delete_branch"] and not one.trees)]
+                    + [one.branch for one in lone if one.tip and not one.goes(params["delete_branch"])]
                 )
             ),
             "notes": [_kept(one) for one in lone if params["delete_branch"] and one.trees],
@@ -900,7 +900,7 @@ def _lone_planned(lone: t.Sequence[LoneBranch], params: Params) -> list[str]:
     for one in lone:
         if params["delete_branch"] and one.trees:
             actions.append(f"leave {_kept(one)}")
-        elif params["delete_branch"] and one.tip:
+        elif one.goes(params["delete_branch"]):
             if one.work:
                 actions.append(f"save the work in {one.path} under {_work.SAVED}/{_task(params['owner'])}")
             actions.append(f"delete branch {one.branch} of {one.name}")
