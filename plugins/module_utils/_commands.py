@@ -18,6 +18,9 @@ from ._errors import EnvironmentFailure
 
 LAST_WORDS = 20
 
+NEXT_LINE = ":\n"
+"""Between how a command ended and what it said, where that begins on a line of its own."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Completed:
@@ -32,12 +35,15 @@ class Completed:
     def ok(self) -> bool:
         return self.code == 0
 
+    def ending(self, words: str, between: str = ": ") -> str:
+        """How it ended, and what was said last, if anything."""
+        ended = f"ended with {self.code}" if self.code >= 0 else f"was ended by signal {-self.code}"
+        return between.join(filter(None, (ended, last_words(words))))
+
     def failure(self, doing: str, *, hint: str | None = None) -> EnvironmentFailure:
         """The error that tells of this run: the command, how it ended, and its last lines."""
-        words = last_words(self.stderr or self.stdout)
-        ended = f"ended with {self.code}" if self.code >= 0 else f"was ended by signal {-self.code}"
         return EnvironmentFailure(
-            f"{doing}: '{shlex.join(self.argv)}' {ended}{': ' + words if words else ''}",
+            f"{doing}: '{shlex.join(self.argv)}' {self.ending(self.stderr or self.stdout)}",
             hint=hint,
             command=list(self.argv),
             code=self.code,

@@ -27,6 +27,8 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 def operation(params: Params, *, check: bool) -> Result:
     """Run the command; what it prints is kept apart from that of other tasks."""
     folder, command = params["folder"], params["command"]
+    if not command.strip():
+        raise UserError("no command is given", hint="give one: -e command='make test'")
     if folder is None:
         raise UserError(
             f"{params['title'] or 'the task'} has no worktree to run '{command}' in",
@@ -43,7 +45,7 @@ def operation(params: Params, *, check: bool) -> Result:
     stdout, stderr = _secrets.mask(done.stdout, known), _secrets.mask(done.stderr, known)
     if not done.ok:
         raise UserError(
-            f"'{command}' ended with {done.code} in {folder}:\n{_commands.last_words(stdout + stderr)}",
+            f"in {folder}, '{command}' {done.ending(stdout + stderr, _commands.NEXT_LINE)}",
             code=done.code,
             stdout=stdout,
             stderr=stderr,

@@ -263,7 +263,7 @@ def _run_command(one: Params, path: str, stage: str, around: Surroundings) -> tu
         _files.write(log, f"$ {one['command']}\n{output}".encode("utf-8", "replace"), mode=0o600)
     if done.ok:
         return "", log
-    return f"'{one['command']}' ended with {done.code}:\n{_commands.last_words(output)}".rstrip(":\n"), log
+    return f"'{one['command']}' {done.ending(output, _commands.NEXT_LINE)}", log
 
 
 def dirt(path: str) -> str:

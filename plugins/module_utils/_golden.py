@@ -118,9 +118,9 @@ class Golden:
             # A line of the workspace's own file, so a shell is what its author expects.
             done = _commands.run(("/bin/sh", "-c", command), cwd=self.folder, env=variables)
             if not done.ok:
-                words = _commands.last_words(_secrets.mask(done.stdout + done.stderr, known))
+                ending = done.ending(_secrets.mask(done.stdout + done.stderr, known), _commands.NEXT_LINE)
                 raise EnvironmentFailure(
-                    f"golden database: '{command}' ended with {done.code}:\n{words}",
+                    f"golden database: '{command}' {ending}",
                     hint=f"it runs in {self.folder}, with DATABASE_URL and PGHOST, PGPORT, ... of an empty database",
                 )
         if self._hashed() != self.name:

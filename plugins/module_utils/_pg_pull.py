@@ -150,8 +150,7 @@ class Pull:
             # A line of the workspace's own file, so a shell is what its author expects.
             done = _commands.run(("/bin/sh", "-c", self.asked))
             if not done.ok:
-                words = hide(_commands.last_words(done.stderr), {})
-                raise EnvironmentFailure(f"pull: {self._told} ended with {done.code}: {words}")
+                raise EnvironmentFailure(f"pull: {self._told} {done.ending(hide(done.stderr, {}))}")
             url = done.stdout
         if not url.strip():
             raise UserError(f"pull: there is no URL in {self._told}", hint="set it, or leave the pull out")

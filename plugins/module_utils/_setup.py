@@ -131,8 +131,8 @@ def _run(worktree: Params, given: Params, params: Params, known: t.Mapping[str, 
         hint += f"; all of its output: {log}"
     if not done.ok:
         raise EnvironmentFailure(
-            f"repository {worktree['name']}: the set-up command '{given['command']}' ended with {done.code}:\n"
-            + _commands.last_words(output),
+            f"repository {worktree['name']}: the set-up command '{given['command']}' "
+            + done.ending(output, _commands.NEXT_LINE),
             hint=hint,
         )
 

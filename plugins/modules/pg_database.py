@@ -94,8 +94,7 @@ options:
             data stay. One that is empty is pulled, also where it was made without this.
           - The source, the version of C(pg_dump), the extensions and the tables are looked at before anything is made,
             in check mode, too. The source's PostgreSQL may not be newer than the server.
-          - How far it is, is told on standard error every five seconds, where this runs on the controller as the user of
-            the run, with no other interpreter.
+          - How far it is, is told on standard error every five seconds, where this runs on the controller itself.
           - Host and database of the source are told, the rest of its URL is not, and is in no argument or log.
           - It goes with neither O(databases[].template) nor O(databases[].dump).
         type: dict

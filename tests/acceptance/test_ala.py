@@ -222,6 +222,9 @@ def test_exec_in_one_several_and_all(space):
     for name in "abc":
         assert f"from {name}" in run.output
     assert {name: host["failures"] for name, host in run.recap.items() if name in "abc"} == {"a": 0, "b": 1, "c": 0}
+    run = bare.run("exec", task="a", command="exit 7")
+    assert run.failures[-1]["msg"] == f"in {bare.worktree('a')}, 'exit 7' ended with 7"
+    bare.run("exec", task="a").refused("user", "no command is given")
 
 
 def test_use_renews_a_lease_that_would_end(space):
