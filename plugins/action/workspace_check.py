@@ -28,18 +28,18 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
         try:
-            return self._check(task_vars or {})
+            return self._check(task_vars or {}, self._task.args.get("entry") or "main")
         except UserError as error:
             return error.as_result()
 
-    def _check(self, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _check(self, variables: dict[str, t.Any], entry: str) -> dict[str, t.Any]:
         options: dict[str, t.Any] = {}
         documented: dict[str, str] = {}
         for role in sorted(ROLES.iterdir()):
             with (role / "meta" / "argument_specs.yml").open("rb") as file:
                 entries = yaml_load(file)["argument_specs"]
-            options |= entries.get("main", {}).get("options", {})
-            documented |= {name: role.name for entry in entries.values() for name in entry.get("options", {})}
+            options |= entries.get(entry, {}).get("options", {})
+            documented |= {name: role.name for about in entries.values() for name in about.get("options", {})}
         missing = [name for name, about in options.items() if about.get("required") and variables.get(name) is None]
         if missing:
             raise UserError(
@@ -54,7 +54,8 @@ class ActionModule(ActionBase):
                 wrong[0] if len(wrong) == 1 else "the workspace is not as it has to be:\n  " + "\n  ".join(wrong),
                 hint=f"ansible-doc -t role parallel.worktrees.{documented[first]}",
             )
-        self._check_names(variables)
+        if entry == "main":
+            self._check_names(variables)
         return {"changed": False, "warnings": strays(documented, variables)}
 
     def _check_names(self, variables: dict[str, t.Any]) -> None:

@@ -28,7 +28,11 @@ attributes:
     details: There is nothing that it changes.
   idempotent:
     support: full
-options: {}
+options:
+  entry:
+    description: The entry point of the roles whose variables are looked at.
+    type: str
+    default: main
 notes:
   - It takes the place of the validation that Ansible does for each role and host, which cannot be done before the facts
     of a task are there.
@@ -39,6 +43,10 @@ seealso:
 EXAMPLES = r"""
 - name: Refuse a workspace that is not as it has to be
   parallel.worktrees.workspace_check:
+
+- name: Refuse to take a task back by variables that are not as they have to be
+  parallel.worktrees.workspace_check:
+    entry: teardown
 """
 
 RETURN = r"""

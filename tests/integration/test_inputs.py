@@ -209,6 +209,16 @@ def test_a_teardown_that_would_lose_work(space):
     git(space.repository("docs"), "worktree", "remove", "--force", str(space.worktree("docs", "dirty")))
 
 
+@pytest.mark.parametrize("word", ["push", "keep_database"])
+def test_a_teardown_of_which_a_word_is_neither_true_nor_false(space, word):
+    space.provision("kept", repos="docs").must()
+    before = snapshot(space.root)
+    space.teardown("kept", **{word: "ture"}).refused("user", word, "'ture'", "true or false")
+    assert workspaces.differences(before, snapshot(space.root)) == []
+    assert space.task("kept")["state"] == "ready"
+    space.teardown("kept", **{word: "false"}).must()
+
+
 # Ports and slots
 
 
