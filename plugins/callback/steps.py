@@ -21,6 +21,7 @@ description:
     check mode and with C(-v).
   - A play whose name begins with C(Report) shows no steps and tells its failures on standard error. A playbook of such
     plays alone prints its reports and nothing else, so that they can be piped into another program.
+  - With the variable C(format=json) every line goes to standard error but the answer of each task.
   - A failure is told with its message only. C(-v) adds hidden steps, rescued and ignored failures and the play recap,
     C(-vv) the results of tasks; tracebacks come with the setting E(ANSIBLE_DISPLAY_TRACEBACK).
 requirements:
@@ -185,7 +186,7 @@ class CallbackModule(CallbackBase):
 
     def _reset(self) -> None:
         self._start = time.monotonic()
-        self._has_spoken = self._is_report = self._is_free = False
+        self._has_spoken = self._is_report = self._is_free = self._is_json = False
         self._steps: dict[str, Step] = {}
         self._plays: dict[str, dict[str, None]] = {}  # the hosts of each play, in order
         self._hosts: dict[str, None] = {}  # those of the current one
@@ -203,6 +204,7 @@ class CallbackModule(CallbackBase):
         self._finish(self._steps)
         name = play.get_name().strip()
         self._is_report = name.startswith("Report")
+        self._is_json = play.get_variable_manager().extra_vars.get("format") == "json"
         self._is_free = play.strategy.rpartition(".")[2] == "free"
         self._hosts = self._plays.setdefault(play._uuid, {})
         if self._display.verbosity:
@@ -269,6 +271,9 @@ class CallbackModule(CallbackBase):
                 self._display.display(text)
         summaries = [text.rstrip("\n") for _host, key, text in texts if key == "summary"]
         for text in summaries:
+            if self._is_json and text.startswith("{"):
+                self._display.display(text)
+                continue
             self._say(f"\n{text}" if "\n" in text else text)
         if summaries and self._has_spoken:
             self._say("")
@@ -381,6 +386,6 @@ class CallbackModule(CallbackBase):
         if not self._is_report and not self._has_spoken:
             self._has_spoken = True
             if context.CLIARGS.get("check"):
-                self._display.display("dry run: nothing is changed", color=C.COLOR_HIGHLIGHT)
-        self._display.display(text, color=color, stderr=self._is_report)
+                self._display.display("dry run: nothing is changed", color=C.COLOR_HIGHLIGHT, stderr=self._is_json)
+        self._display.display(text, color=color, stderr=self._is_report or self._is_json)
         sys.stdout.flush()

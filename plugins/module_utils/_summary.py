@@ -25,9 +25,9 @@ def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: 
     """
     facts = _masked(facts)
     if style == "json":
-        return json.dumps({**facts, "state": "ready"}, indent=2, sort_keys=True)
+        return json.dumps({**facts, "state": _state("ready", check)}, indent=2, sort_keys=True)
     name = facts["name"]
-    state = "would be ready" if check else "ready"
+    state = _state("ready", check)
     if was_ready:
         state = "ready, registered before"
     rows = list(facts["worktrees"].items())
@@ -54,19 +54,23 @@ def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
     :arg facts: the task's own, with ``removed``, the result of the removal of its worktrees.
     """
     if style == "json":
-        return json.dumps({**_masked(facts), "state": "absent"}, indent=2, sort_keys=True)
+        return json.dumps({**_masked(facts), "state": _state("absent", check)}, indent=2, sort_keys=True)
     removed = facts.get("removed") or {}
     rows = [("saved", f"{one['name']}: {one['ref']}\n{one['restore']}") for one in removed.get("saved") or []]
     rows += [("pushed", f"{one['name']}: {one['branch']} to {one['remote']}") for one in removed.get("pushed") or []]
     rows += [("worktree", f"{path} stays") for path in removed.get("left") or []]
     rows += [("branch", f"{branch} stays") for branch in removed.get("branches") or []]
     rows += [("note", f"not deleted: {note}") for note in removed.get("notes") or []]
-    return f"{facts['name']}: {'would be ' if check else ''}given back\n" + _aligned(rows)
+    return f"{facts['name']}: {_state('given back', check)}\n" + _aligned(rows)
 
 
 def nothing_to_give_back(names: t.Mapping[str, str]) -> str:
     """For tasks that were torn down before; ``names`` maps them to how long ago."""
     return "".join(f"{name}: nothing to tear down, it was given back {ago} ago\n" for name, ago in names.items())
+
+
+def _state(word: str, check: bool) -> str:
+    return f"would be {word}" if check else word
 
 
 def _aligned(rows: t.Sequence[tuple[str, str]]) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -123,6 +124,8 @@ def test_a_dry_provision_of_a_new_task(space):
     done = space.provision(name, "--diff").must()
     assert actions(planned) == actions(done)
     assert f"{name}: would be ready" in planned.stdout
+    told = space.provision(name, "--check", format="json").must()
+    assert json.loads(told.stdout)["state"] == "would be ready"
     assert changed_steps(planned) | {"Start the database"} == changed_steps(done)
     # And back.
     planned = dry(space, "teardown", task=name)

@@ -422,3 +422,15 @@ def test_documentation(stage: Stage) -> None:
     shown = subprocess.run(command, env=stage.env, capture_output=True, text=True, timeout=60, check=True).stdout
     doc = json.loads(shown)["parallel.worktrees.steps"]["doc"]
     assert (doc["name"], doc["type"], doc["version_added"]) == ("steps", "stdout", "1.0.0")
+
+
+def test_an_answer_in_json_is_all_that_can_be_piped(stage: Stage) -> None:
+    plays = """
+    - tasks:
+        - {name: Make, act: {changed: true}}
+        - {name: Ready, act: {summary: '{"name": "{{ inventory_hostname }}"}'}}
+    """
+    done = stage.run(plays, "--check", "-e", "format=json", hosts="a,b")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"name": "a"}, {"name": "b"}]
+    assert "dry run: nothing is changed" in done.stderr
+    assert "Make" in done.stderr
