@@ -27,9 +27,7 @@ def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: 
     if style == "json":
         return json.dumps({**facts, "state": _state("ready", check)}, indent=2, sort_keys=True)
     name = facts["name"]
-    state = _state("ready", check)
-    if was_ready:
-        state = "ready, registered before"
+    state = _state("ready", check) + (", registered before" if was_ready else "")
     rows = list(facts["worktrees"].items())
     lone = {repo: branch for repo, branch in facts.get("branches", {}).items() if repo not in facts["worktrees"]}
     rows += [(repo, f"branch {branch}, without a worktree") for repo, branch in lone.items()]

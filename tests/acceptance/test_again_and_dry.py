@@ -165,6 +165,7 @@ def test_a_dry_provision_of_a_task_that_is_half_there(space, task):
     (space.worktree("app", task) / "php" / "constants.php").unlink()
     docker("stop", f"postgres_bautista_testing_{task}")
     planned = dry(space, "provision", task=task)
+    assert f"{task}: would be ready, registered before" in planned.stdout
     done = space.provision(task, "--diff").must()
     assert actions(planned) == actions(done)
     assert f"make worktree {docs} on branch {task}" in actions(done)
