@@ -163,6 +163,11 @@ def _checked(params: Params) -> tuple[dict[str, Port], Slots]:
                     f"lease_ports.{name} of slot {slot} would be {number}, and ports go from 1 to {HIGHEST_PORT}",
                     hint="change its base or stride, or lease_slots.last",
                 )
+        if twin := next((other for other, it in ports.items() if _step(it) == _step(port)), None):
+            raise UserError(
+                f"lease_ports.{twin} and lease_ports.{name} would be one number in every slot",
+                hint="give each a base of its own",
+            )
         ports[name] = port
     if params["expires_after"] is not None and params["expires_after"] < 1:
         raise UserError(
@@ -170,6 +175,10 @@ def _checked(params: Params) -> tuple[dict[str, Port], Slots]:
             hint="leave it out for one that does not end",
         )
     return ports, slots
+
+
+def _step(port: Port) -> tuple[int, int]:
+    return port["base"], port["stride"]
 
 
 def _renew(registry: _registry.Registry, workspace: str, owners: t.Sequence[str], seconds: int | None) -> None:
@@ -274,6 +283,8 @@ def _occupied(registry: _registry.Registry, workspace: str, slot: int, numbers: 
     if held:
         return f"the slot is held by {held['owner']}"
     for name, number in numbers.items():
+        if twin := next((other for other, its in numbers.items() if other != name and its == number), None):
+            return f"port {number} would be both {name} and {twin}"
         taken = registry.sql.execute("select workspace, owner from port where number = ?", (number,)).fetchone()
         if taken:
             return f"port {number} ({name}) is leased to {taken['owner']} of workspace {taken['workspace']}"

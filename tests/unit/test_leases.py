@@ -61,6 +61,14 @@ def test_ports_follow_from_the_slot(registry: pathlib.Path) -> None:
     ]
 
 
+def test_no_two_ports_of_a_slot_are_one_number(registry: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"lease_ports.a and lease_ports.b would be one number in every slot"):
+        lease(registry, "A", ports={"a": {"base": BASE}, "b": {"base": BASE}})
+    result = lease(registry, "A", ports={"a": {"base": BASE, "stride": 2}, "b": {"base": BASE + 1}})
+    assert slots(result) == [2]
+    assert result["leases"][0]["passed_over"] == [{"slot": 1, "reason": f"port {BASE + 2} would be both a and b"}]
+
+
 def test_a_second_call_changes_nothing(registry: pathlib.Path) -> None:
     first = lease(registry, "A")
     second = lease(registry, "A")
