@@ -19,6 +19,7 @@ from . import _gates, _git, _reservations
 from ._errors import WorktreesError
 
 SETTINGS = "settings.json"
+NO_FILES = ("hash-object", "-t", "tree", "--stdin")
 
 
 def main(arguments: t.Sequence[str]) -> int:
@@ -55,7 +56,9 @@ def _refuse_reserved(settings: dict[str, t.Any]) -> str | None:
     if settings["workspace"] is None:
         return None
     name, path = settings["worktree"]["name"], settings["worktree"]["path"]
-    paths = _staged(path, "HEAD")
+    # The first commit of a branch has none before it to differ from.
+    has_head = _git.git(path, "rev-parse", "--verify", "--quiet", "HEAD").ok
+    paths = _staged(path, "HEAD" if has_head else _git.must(path, *NO_FILES, doing="beginning", stdin=b"").strip())
     if _git.git(path, "rev-parse", "--verify", "--quiet", "MERGE_HEAD").ok:
         paths &= _staged(path, "MERGE_HEAD")
     found = _reservations.refusals(settings["registry"], settings["workspace"], settings["task"], name, sorted(paths))
@@ -81,7 +84,8 @@ def _staged(path: str, commit: str) -> set[str]:
 def _push(settings: dict[str, t.Any]) -> str | None:
     """Refuse a push to a branch that is protected (githooks(5): a line per ref on standard input)."""
     for line in sys.stdin:
-        remote_ref = line.split()[2]
+        # What was pushed may have blanks in it (HEAD@{1 day ago}); a ref never has.
+        remote_ref = line.split()[-2]
         branch = remote_ref.removeprefix("refs/heads/")
         if branch != remote_ref and any(fnmatch.fnmatchcase(branch, one) for one in settings["protected"]):
             return (

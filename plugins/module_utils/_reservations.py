@@ -150,12 +150,16 @@ def _store(registry: Registry, workspace: str, task: str, held: t.Iterable[Reser
 
 
 def refusals(registry: str, workspace: str, task: str, repo: str, paths: t.Iterable[str]) -> list[str]:
-    """Of paths that a task is about to commit, those that another has reserved: a line each."""
+    """Of paths that a task is about to commit, those that another has reserved: a line each.
+
+    :arg repo: its name; of a submodule that of the repository that has it, and the path there.
+    """
     with _registry.opened(registry, write=False) as opened:
-        others = [one for one in reservations(opened, workspace) if one.task != task and one.repo == repo]
+        held = reservations(opened, workspace)
+    others = [one for one in held if one.task != task and f"{repo}/".startswith(f"{one.repo}/")]
     return [
         f"{path} is reserved by task {one.task} {one.terms}, as {one.glob}"
         for path in (paths if others else ())
         for one in others
-        if _globs.matches(one.glob, path)
+        if _globs.matches(one.glob, f"{repo}/{path}".removeprefix(f"{one.repo}/"))
     ]

@@ -128,7 +128,7 @@ def test_pushes_to_protected_branches_are_refused(sample, docs):
     succeeded(hooks(sample, "docs", protected=["main", "release/*"]))
     change(docs)
     main = git(sample.remotes / "docs.git", "rev-parse", "main")
-    for target in ("HEAD:main", "HEAD:refs/heads/release/1.0", "+HEAD:main", ":main"):
+    for target in ("HEAD:main", "HEAD:refs/heads/release/1.0", "+HEAD:main", ":main", "HEAD@{0 days ago}:main"):
         done = attempt(docs, "push", "origin", target)
         assert done.returncode != 0, target
         assert "is protected: task fix does not push to it" in done.stderr

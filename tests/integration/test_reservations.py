@@ -149,6 +149,34 @@ def test_a_commit_to_what_another_has_reserved_is_refused(tree, registry):
     assert attempt(tree, "commit", "--quiet", "--message", "work", "--all").returncode == 0
 
 
+def test_the_first_commit_of_a_branch(tree):
+    git(tree, "switch", "--quiet", "--orphan", "fresh")
+    (tree / "README").write_text("anew\n")
+    git(tree, "add", "README")
+    done = attempt(tree, "commit", "--quiet", "--message", "first")
+    assert done.returncode == 0, done.stderr
+    git(tree, "switch", "--quiet", "--orphan", "fresher")
+    (tree / "src").mkdir(exist_ok=True)
+    (tree / "src" / "file1").write_text("anew\n")
+    git(tree, "add", "src/file1")
+    assert "src/file1 is reserved" in attempt(tree, "commit", "--quiet", "--message", "first").stderr
+
+
+def test_what_is_reserved_in_a_submodule(sample, registry):
+    sample.make("backend", task="other")
+    succeeded(hooks(sample, "backend", task="other", registry=registry, workspace=SPACE))
+    succeeded(reserve(registry, "fix", "migrations/*.sql", repos=["backend"]))
+    inner = sample.tree("backend", "other") / "migrations"
+    for name in ("0002.sql", "README"):
+        (inner / name).write_text("new\n")
+        git(inner, "add", name)
+    done = attempt(inner, "commit", "--quiet", "--message", "work")
+    assert done.returncode != 0
+    assert "0002.sql is reserved by task fix until " in done.stderr
+    git(inner, "rm", "--quiet", "--cached", "0002.sql")
+    assert attempt(inner, "commit", "--quiet", "--message", "work").returncode == 0
+
+
 def test_what_a_merge_brings_is_not_this_tasks_change(sample, tree):
     (sample.docs / "src" / "file1").write_text("theirs\n")
     git(sample.docs, "commit", "--quiet", "--all", "--message", "theirs")
