@@ -42,11 +42,16 @@ def copy(source: str, target: str, *, before: t.Callable[[str], None] | None = N
 def _a_file(source: str) -> str:
     """A file of a folder, to try; the source itself where it has none."""
     paths = (os.path.join(folder, name) for folder, _folders, files in os.walk(source) for name in files)
-    return next((path for path in paths if os.path.isfile(path)), source)
+    return next((path for path in paths if _is_file(path)), source)
+
+
+def _is_file(path: str) -> bool:
+    """Whether it has content of its own, which a link has not: copying one shares nothing."""
+    return os.path.isfile(path) and not os.path.islink(path)
 
 
 def _clones(sample: str, partial: str) -> bool:
-    return os.path.isfile(sample) and _cp(sample, partial, "always").ok
+    return _is_file(sample) and _cp(sample, partial, "always").ok
 
 
 def _cp(source: str, partial: str, reflink: str) -> _commands.Completed:

@@ -184,6 +184,17 @@ def test_a_copy_says_truly_which_way_it_took(place):
     assert (app / "node_modules" / "p" / "big").stat().st_size == 32 * 2**20
 
 
+def test_a_copied_link_shares_no_blocks(app, tree):
+    write(app, "real")
+    (app / ".env").symlink_to("real")
+    (app / "bin").mkdir()
+    (app / "bin" / "tool").symlink_to("../real")
+    copies = [".env", {"path": "bin"}]
+    result = succeeded(files(app, copies=copies))
+    assert result["actions"] == [f"copy {tree}/{name} from {app}/{name} (full copy)" for name in (".env", "bin")]
+    assert os.readlink(tree / ".env") == "real"
+
+
 # Dependencies
 
 
