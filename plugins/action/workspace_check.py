@@ -27,8 +27,12 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
+        variables = task_vars or {}
         try:
-            return self._check(task_vars or {}, self._task.args.get("entry") or "main")
+            if "records" in self._task.args:
+                _refuse_lacking(self._task.args["records"], self._resolve(variables.get("repos")))
+                return {"changed": False}
+            return self._check(variables, self._task.args.get("entry") or "main")
         except UserError as error:
             return error.as_result()
 
@@ -104,3 +108,15 @@ class ActionModule(ActionBase):
             return self._templar.template(value)
         except AnsibleError as error:
             raise NotYet from error
+
+
+def _refuse_lacking(records: t.Sequence[dict[str, t.Any]], selection: str | None) -> None:
+    """Refuse a repository that a task did not take: where nothing is done, nothing has succeeded."""
+    wanted = [] if not selection or selection == "all" else [name.strip() for name in str(selection).split(",")]
+    for record in records:
+        has = [one["name"] for one in record["plan"].get("worktrees", [])]
+        if lacking := [name for name in wanted if name not in has]:
+            raise UserError(
+                f"repos={selection} names {', '.join(lacking) or 'nothing'}, which task {record['name']} does not have",
+                hint=f"choose from: {', '.join(has) or 'none'}",
+            )

@@ -33,6 +33,12 @@ options:
     description: The entry point of the roles whose variables are looked at.
     type: str
     default: main
+  records:
+    description:
+      - Tasks, as M(parallel.worktrees.task_info) returns them in RV(parallel.worktrees.task_info#module:tasks).
+      - With them, nothing else is looked at than C(repos), which has to name repositories that each of them has.
+    type: list
+    elements: dict
 notes:
   - It takes the place of the validation that Ansible does for each role and host, which cannot be done before the facts
     of a task are there.

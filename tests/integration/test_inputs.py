@@ -140,6 +140,27 @@ def test_an_unknown_repository_for_a_task_that_is_there(space):
     space.teardown("some").must()
 
 
+@pytest.mark.parametrize("verb", ["exec", "gate", "integrate", "reserve", "release"])
+def test_a_repository_that_the_task_does_not_have(space, verb):
+    """Nothing was done there, so nothing has succeeded."""
+    space.provision("some", repos="docs").must()
+    more = {"exec": {"command": "true"}, "reserve": {"paths": "src"}}.get(verb, {})
+    run = space.run(verb, task="some", repos="docs,app", **more)
+    run.refused("user", "repos=docs,app names app, which task some does not have", "docs")
+    space.teardown("some").must()
+
+
+def test_a_command_in_several_repositories(space):
+    space.provision("some", repos="docs,app").must()
+    run = space.run("exec", task="some", repos="docs,app", command="basename ${PWD%/.worktrees/*}").must()
+    assert "some docs:\ndocs\n" in run.stdout
+    assert "some app:\nbautista-app\n" in run.stdout
+    run = space.run("exec", task="some", repos="all", command="echo in $PWD; false")
+    for name in ("docs", "app"):
+        assert f"in {space.worktree(name, 'some')}" in run.output
+    space.teardown("some").must()
+
+
 @pytest.mark.parametrize(
     ("repos", "words"),
     [
