@@ -36,6 +36,14 @@ FOREIGN_HOST = re.compile(
     rf"(?<![\w.-]) (?:host|hostaddr|server) \s*=\s* '? (?! {HOST} (?![\w.-]) ) [\w.] | ://", re.IGNORECASE | re.VERBOSE
 )
 
+EVERYWHERE = re.compile(rf"""\s*['"`]?\*?:{NUMBER}['"`]?\s*""")
+ADDRESSES = {"ADDR", "ADDRESS", "BIND", "LISTEN"}
+"""In an entry whose key has such a word, ``:3000`` is a port on all addresses."""
+
+BESIDE = re.compile(r"(?P<of> .+ _ ) (?: PORT | port )", re.VERBOSE)
+ELSEWHERE = re.compile(rf"(?! {HOST} $ ) [\w-]+ (?: \. [\w-]+ )+", re.IGNORECASE | re.VERBOSE)
+"""A name with dots, or an address, that is not this machine's."""
+
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 NO_PORTS = {
     "AIRPORT",
@@ -57,12 +65,22 @@ def patched(text: str, ports: t.Mapping[int, int]) -> str:
 
     :arg ports: the task's number by the main tree's.
     """
+    values = _env_file.read(text)
 
     def renewed(entry: re.Match[str]) -> str:
+        if _is_elsewhere(entry["key"], values):
+            return entry[0]
         value = patched_value(entry["key"], entry["value"], ports)
         return f"{entry['head']}{value}{entry['tail']}"
 
     return _env_file.ENTRY.sub(renewed, text)
+
+
+def _is_elsewhere(key: str, values: t.Mapping[str, str]) -> bool:
+    """Whether a port is another machine's by the entry beside it: ``DB_PORT=5432``, ``DB_HOST=db.example.com``."""
+    beside = BESIDE.fullmatch(key)
+    hosts = ("HOST", "HOSTNAME", "SERVER", "host", "hostname", "server")
+    return beside is not None and any(ELSEWHERE.fullmatch(values.get(beside["of"] + host, "")) for host in hosts)
 
 
 def patched_value(key: str, value: str, ports: t.Mapping[int, int]) -> str:
@@ -76,13 +94,19 @@ def patched_value(key: str, value: str, ports: t.Mapping[int, int]) -> str:
 
     if is_port(key) and re.fullmatch(rf"""\s*['"`]?\s*{NUMBER}(?:[,;\s]+{NUMBER})*\s*['"`]?\s*""", value):
         return re.sub(rf"(?P<number>{NUMBER})", number_of, value)
+    if ADDRESSES.intersection(_words(key)) and EVERYWHERE.fullmatch(value):
+        return re.sub(rf"(?P<number>{NUMBER})", number_of, value)
     value = BEHIND_HOST.sub(number_of, value)
     return value if FOREIGN_HOST.search(value) else PARAMETER.sub(number_of, value)
 
 
 def is_port(key: str) -> bool:
     """Whether the words of a key say that its value is a port: ``PORT``, ``DB_PORT``, ``pgport``, ``apiPort``."""
-    words = [word.upper() for word in WORD.findall(key)]
+    words = _words(key)
     return not QUANTITIES.intersection(words) and any(
         word.removesuffix("S").endswith("PORT") and word.removesuffix("S") not in NO_PORTS for word in words
     )
+
+
+def _words(key: str) -> list[str]:
+    return [word.upper() for word in WORD.findall(key)]

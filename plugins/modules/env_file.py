@@ -100,8 +100,9 @@ options:
           - Whether each port of the main tree (O(main_ports)) becomes the task's own (O(ports)), inside URLs too.
           - A number is taken for a port where the key says so (C(DB_PORT)), behind a host of this machine
             (C(http://localhost:3000/api), also C(127.0.0.1), C([::1]), C(*.localhost), C(*.test) and
-            C(host.docker.internal)), or as C(port=) of a connection string. Others stay, such as C(TIMEOUT=3000), a
-            password C(3000) and C(https://api.example.com:3000).
+            C(host.docker.internal)), as C(ADDR=:3000), or as C(port=) of a connection string. Others stay, such as
+            C(TIMEOUT=3000), a password C(3000), C(https://api.example.com:3000), and C(DB_PORT=3000) beside
+            C(DB_HOST=db.example.com).
           - In a file that somebody has edited in the worktree, ports are left as they are.
         type: bool
         default: false
