@@ -26,7 +26,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "registry": {"type": "path"},
     "workspace": {"type": "str", "required": True},
     "owners": {"type": "list", "elements": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "renewed", "absent"], "default": "present"},
     "ports": {
         "type": "dict",
         "default": {},
@@ -56,6 +56,16 @@ def operation(params: Params, *, check: bool) -> Result:
             for owner in params["owners"]:
                 registry.sql.execute("delete from lease where workspace = ? and owner = ?", (workspace, owner))
             after: dict[str, Lease | None] = dict.fromkeys(before)
+        elif params["state"] == "renewed":
+            if lacking := [owner for owner, lease in before.items() if not lease]:
+                raise UserError(
+                    f"{', '.join(lacking)} of workspace {workspace} has no lease any more: its time was up, and its "
+                    "ports may be another's by now",
+                    hint="run provision again: it leases anew, and writes the new ports where they are named",
+                )
+            _refuse_no_time(params["expires_after"])
+            _renew(registry, workspace, params["owners"], params["expires_after"])
+            after = before
         else:
             ports, slots = _checked(params)
             main_ports = {name: port["main"] for name, port in ports.items()}
@@ -169,12 +179,16 @@ def _checked(params: Params) -> tuple[dict[str, Port], Slots]:
                 hint="give each a base of its own",
             )
         ports[name] = port
-    if params["expires_after"] is not None and params["expires_after"] < 1:
+    _refuse_no_time(params["expires_after"])
+    return ports, slots
+
+
+def _refuse_no_time(seconds: int | None) -> None:
+    if seconds is not None and seconds < 1:
         raise UserError(
-            f"lease_expires_after is {params['expires_after']}, and a lease lasts a second or more",
+            f"lease_expires_after is {seconds}, and a lease lasts a second or more",
             hint="leave it out for one that does not end",
         )
-    return ports, slots
 
 
 def _step(port: Port) -> tuple[int, int]:

@@ -52,9 +52,11 @@ options:
   state:
     description:
       - With V(present), each owner has a lease. With V(absent), none has.
+      - With V(renewed), those that there are last from now on; an owner that has none, as its time was up, is refused.
     type: str
     choices:
       - present
+      - renewed
       - absent
     default: present
   ports:

@@ -238,6 +238,10 @@ def test_use_renews_a_lease_that_would_end(space):
     run = bare.provision("b").must()
     assert "slot 1 of a" in run.stdout or bare.slots().get("a") is None
     assert bare.task("a")["drift"] == ["no lease"]
+    # Its files still name ports that are another's by now.
+    for verb in ("exec", "gate"):
+        bare.run(verb, task="a", command="true").refused("user", "a of workspace", "has no lease any more")
+    assert bare.task("a")["drift"] == ["no lease"]
     bare.provision("a").must()
     assert bare.task("a")["drift"] == []
 

@@ -69,6 +69,20 @@ def test_no_two_ports_of_a_slot_are_one_number(registry: pathlib.Path) -> None:
     assert result["leases"][0]["passed_over"] == [{"slot": 1, "reason": f"port {BASE + 2} would be both a and b"}]
 
 
+def test_what_is_renewed_is_never_another(registry: pathlib.Path) -> None:
+    first = lease(registry, "A", expires_after=60)["leases"]
+    again = lease(registry, "A", state="renewed", expires_after=600)
+    assert not again["changed"]
+    assert again["leases"][0]["ports"] == first[0]["ports"]
+    assert again["leases"][0]["expires"] > first[0]["expires"] + 500
+    with contextlib.closing(sqlite3.connect(registry)) as connection, connection:
+        connection.execute("update lease set expires = 1")
+    assert slots(lease(registry, "B")) == [1]
+    with pytest.raises(UserError, match=r"A of workspace w has no lease any more"):
+        lease(registry, "A", state="renewed", expires_after=600)
+    assert slots(lease(registry, "A")) == [2]
+
+
 def test_a_second_call_changes_nothing(registry: pathlib.Path) -> None:
     first = lease(registry, "A")
     second = lease(registry, "A")
