@@ -116,20 +116,30 @@ def _given(worktree: t.Mapping[str, str], params: Params, kind: str) -> dict[str
         )
     if twins := sorted({name for name in called if [_file(one) for one in called].count(_file(name)) > 1}):
         raise UserError(f"analysis_checks has {', '.join(twins)} more than once", hint="give each a name of its own")
+    if taken := [name for name in called if _file(name) == f"{SUMMARY}.txt"]:
+        raise UserError(
+            f"analysis_checks has a check {taken[0]!r}, which is what the file about all of them is called",
+            hint="give it another name",
+        )
     for one in checks:
         inside(worktree["path"], one["folder"])
     admin = str(_git.admin_folder(worktree["path"]))
-    common = os.path.dirname(os.path.dirname(os.path.realpath(admin)))
-    main = os.path.dirname(common) if os.path.basename(common) == ".git" else common
     return {
         "task": params["task"],
         "worktree": worktree["path"],
-        "folders": [worktree["path"], common, main],
+        # Those of the task's other repositories too: what is over one of them is not to write into another.
+        "folders": [folder for each in params["worktrees"] for folder in _trees(each)],
         "checks": [one for one in checks if not params["only"] or one["name"] in params["only"]],
         "kind": kind,
         "scratch": os.path.join(state_folder(), FOLDER, hashlib.sha256(os.fsencode(admin)).hexdigest()[:16]),
         **{key: params[key] for key in ("variables", "password_file", "image", "timeout")},
     }
+
+
+def _trees(worktree: t.Mapping[str, str]) -> list[str]:
+    """A worktree, its repository, and the main tree of that."""
+    common = os.path.dirname(os.path.dirname(os.path.realpath(str(_git.admin_folder(worktree["path"])))))
+    return [worktree["path"], common, os.path.dirname(common) if os.path.basename(common) == ".git" else common]
 
 
 def _file(name: str) -> str:

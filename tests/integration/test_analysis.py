@@ -130,6 +130,16 @@ def test_nothing_gets_written_by_root(sample, tree):
     assert not (tree / "written").exists()
 
 
+def test_nothing_gets_written_in_another_repository_of_the_task(sample):
+    sample.make("docs", "app")
+    worktrees = [{"name": name, "path": str(sample.tree(name))} for name in ("docs", "app")]
+    rude = {"name": "rude", "command": f"touch {sample.tree('app')}/written {sample.app}/written", "repos": ["docs"]}
+    found = by_name(analyze(sample, worktrees=worktrees, checks=[rude]))
+    assert "it tried to write" in found["rude"]["why"]
+    assert not (sample.tree("app") / "written").exists()
+    assert not (sample.app / "written").exists()
+
+
 def test_nothing_gets_written_by_another_user():
     with tempfile.TemporaryDirectory(prefix="analysis-", dir="/tmp") as top:
         os.chmod(top, 0o755)
@@ -265,6 +275,7 @@ def test_what_is_asked_wrong_is_refused(sample: Sample):
     refused(analyze(sample), "user", "there is no check to run")
     refused(analyze(sample, checks=checks(lint="true"), only=["test"]), "user", "no check test", "choose from: lint")
     refused(analyze(sample, checks=[*checks(lint="true"), *checks(lint="false")]), "user", "lint more than once")
+    refused(analyze(sample, checks=checks(summary="true")), "user", "a check 'summary'")
     assert succeeded(analyze(sample, start=False))["states"] == {"docs": "none"}
     assert succeeded(analyze(sample, checks=checks(lint="true"), check=True))["changed"]
     assert succeeded(analyze(sample, start=False))["states"] == {"docs": "none"}
