@@ -163,6 +163,9 @@ for argument in "$@"; do
         *' --prefix='* | *' --dir='* | *' --cwd='* | *' --working-dir='* | *' --directory='* | *' --project='*)
             start=${argument#*=} ;;
         'npm -w' | *' --workspace' | *' --filter' | *' -F') skip=value ;;
+        *' --loglevel' | *' --registry' | *' --cache' | *' --cache-dir' | *' --store-dir') skip=value ;;
+        *' --reporter' | *' --userconfig' | *' --globalconfig' | *' --config' | *' --config-file') skip=value ;;
+        *' --script-shell') skip=value ;;
         *' -'*) ;;
         *)
             case "$program $verb $argument" in

@@ -77,6 +77,7 @@ class Member:
     existing_branch: str = "use"
     inside: Member | None = None
     adopt: bool = False
+    switched: bool = False
     submodules: list[Member] = dataclasses.field(default_factory=list)
 
     @property
@@ -798,6 +799,14 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
             f"repository {member.name}: the worktree {member.path} {whose}",
             hint=f"git -C {member.repository.path} worktree remove {member.path}, if nobody needs it",
         )
+    # A branch that was renamed is the task's still; one that was switched to, beside it, is not.
+    member.switched = standing.branch not in (None, member.branch) and member.branch in view.branches
+    if member.switched and params["push"] and not (mark and mark.adopted):
+        raise UserError(
+            f"repository {member.name}: {member.path} is on {standing.branch}, "
+            f"and the task's branch is {member.branch}",
+            hint=f"switch back: git -C {member.path} switch {member.branch}; or leave push out",
+        )
     member.branch = standing.branch or member.branch
     look = Look(member, _work.Work(), standing, standing.head if standing.branch else view.branches.get(member.branch))
     member.adopt = bool(mark and mark.adopted)
@@ -805,7 +814,7 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
         return look  # it stays, with all that is in it
     if standing.lock is not None and not half_made and not params["force"]:
         raise _is_locked(member, standing.lock)
-    branch_to_delete = member.branch if params["delete_branch"] else None
+    branch_to_delete = member.branch if params["delete_branch"] and not member.switched else None
     elsewhere = look.tip if pushed is None else pushed.get(member.path)
     held = [elsewhere] if elsewhere and params["push"] and _can_be_pushed(look) else []
     if standing.gone:
@@ -919,7 +928,7 @@ def _remove_lone(lone: LoneBranch, params: Params) -> list[dict[str, str]]:
 
 def _goes(look: Look, params: Params) -> bool:
     """Whether the branch is deleted too."""
-    return bool(params["delete_branch"] and look.tip and not look.member.adopt)
+    return bool(params["delete_branch"] and look.tip and not look.member.adopt and not look.member.switched)
 
 
 def _push_order(looks: t.Sequence[Look]) -> list[Member]:

@@ -86,7 +86,8 @@ def _main_git(space):
         str(tree): [
             git(tree, "status", "--porcelain", "--branch"),
             git(tree, "rev-parse", "HEAD", "main"),
-            git(tree, "config", "--local", "--list"),
+            # Worktrees may have settings of their own from the first task on; that stays.
+            sorted({*git(tree, "config", "--list").splitlines()} - {"extensions.worktreeconfig=true"}),
             git(tree, "stash", "list"),
         ]
         for tree in trees

@@ -369,6 +369,17 @@ def test_a_branch_goes_only_with_nothing_lost(sample):
     assert sample.traces() == []
 
 
+def test_a_branch_that_a_worktree_was_switched_to_stays(sample):
+    sample.make("docs")
+    git(sample.docs, "branch", "develop")
+    git(sample.tree("docs"), "switch", "--quiet", "develop")
+    refused(sample.run("docs", state="absent", push=True), "user", "is on develop, and the task's branch is fix")
+    planned = sample.remove("docs", delete_branch=True, check=True)
+    assert planned["actions"] == [f"remove worktree {sample.tree('docs')}"]
+    sample.remove("docs", delete_branch=True)
+    assert branches(sample.docs) == ["develop", "fix", "main"]
+
+
 def test_force_saves_the_commits_of_a_branch_that_goes(sample):
     sample.make("backend")
     tip = commit(sample.tree("backend"))

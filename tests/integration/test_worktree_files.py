@@ -229,6 +229,8 @@ INSTALLS = [
     "npm ci --ignore-scripts",
     "npm audit fix",
     "npm --loglevel=silent update",
+    "npm --loglevel error ci",
+    "pnpm --reporter silent i",
     "pnpm add x",
     "pnpm install --frozen-lockfile",
     "yarn",
