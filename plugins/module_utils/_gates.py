@@ -268,7 +268,8 @@ def _run_command(one: Params, path: str, stage: str, around: Surroundings) -> tu
 
 def dirt(path: str) -> str:
     """What is in a worktree and not committed, in words; nothing where all is."""
-    done = _git.git(path, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
+    all_of_it = ("--untracked-files=all", "--ignore-submodules=none", "--no-renames")  # whatever is configured
+    done = _git.git(path, "status", "--porcelain", "-z", *all_of_it)
     if not done.ok:
         raise done.failure(f"looking for what is not committed in {path}")
     files = [entry[3:] for entry in done.stdout.split("\0") if entry]

@@ -9,7 +9,6 @@ Private to this collection: may change without notice.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import json
 import os
@@ -21,7 +20,7 @@ from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._holder import Holder
 from ._identity import DEFAULT_PATTERN, check_branch, check_task, expand, identify
-from ._registry import Record, Registry
+from ._registry import STATUS, Record, Registry
 
 HOLDER: dict[str, t.Any] = {
     "pid": {"type": "int", "required": True},
@@ -55,7 +54,6 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "ended": {"type": "list", "elements": "dict", "default": [], "options": HOLDER},
 }
 
-STATUS = "ansible-playbook parallel.worktrees.status -e @workspace.yml"
 TEARDOWN = "ansible-playbook parallel.worktrees.teardown -e @workspace.yml -e task={}"
 
 
@@ -290,14 +288,7 @@ def _retold(refusal: dict[str, t.Any]) -> WorktreesError:
 
 def _not_found(step: Step, name: str) -> UserError:
     known = [record.identity.name for record in step.registry.records(step.workspace)]
-    close = difflib.get_close_matches(name, known, n=3)
-    if close:
-        hint = f"did you mean {' or '.join(close)}?"
-    elif known:
-        hint = f"the tasks of workspace {step.workspace} are {', '.join(known)}"
-    else:
-        hint = f"workspace {step.workspace} has no task; see all: {STATUS}"
-    return UserError(f"there is no task {name} in workspace {step.workspace}", hint=hint)
+    return _registry.unknown(name, step.workspace, known)
 
 
 def _told(name: str, before: Record | None, after: Record | None) -> str | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import json
 import os
 import sqlite3
@@ -23,6 +24,8 @@ from ._errors import EnvironmentFailure, UserError
 from ._holder import Holder
 from ._identity import Identity, distinct_subdomain
 from ._state import registry_path
+
+STATUS = "ansible-playbook parallel.worktrees.status -e @workspace.yml"
 
 SCHEMA = """
 create table registry (
@@ -150,6 +153,23 @@ def at(records: t.Iterable[Record], worktree: str) -> Record:
         hint="see which worktrees they have: ansible-playbook parallel.worktrees.status -e @workspace.yml "
         "-e format=json",
     )
+
+
+def unknown(name: str, workspace: str | None, known: t.Collection[str]) -> UserError:
+    """The refusal of a task that has no record.
+
+    :arg workspace: None where all are looked at.
+    :arg known: the names that it could have been.
+    """
+    where = f"workspace {workspace}" if workspace else "this registry"
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        hint = f"did you mean {' or '.join(close)}?"
+    elif known:
+        hint = f"the tasks of {where} are {', '.join(known)}"
+    else:
+        hint = f"{where} has no task; see all: {STATUS}"
+    return UserError(f"there is no task {name} in {where}", hint=hint)
 
 
 def owner_of(registry: str, workspace: str, task: str) -> str:

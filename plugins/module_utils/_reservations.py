@@ -31,7 +31,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "seconds": {"type": "int", "default": 7200},
 }
 
-STATUS = "see all: ansible-playbook parallel.worktrees.status -e @workspace.yml"
+STATUS = f"see all: {_registry.STATUS}"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -65,7 +65,8 @@ def operation(params: Params, *, check: bool) -> Result:
         _globs.check(glob)
     with _registry.opened(params["registry"], write=not check) as registry:
         if registry.record(workspace, task) is None:
-            raise UserError(f"there is no task {task} in workspace {workspace}", hint=STATUS)
+            known = [record.identity.name for record in registry.records(workspace)]
+            raise _registry.unknown(task, workspace, known)
         held = reservations(registry, workspace)
         before = sorted(one for one in held if one.task == task)
         if params["state"] == "present":

@@ -29,7 +29,7 @@ from . import (
     _work,
 )
 from ._door import Params, Result, filled
-from ._errors import EnvironmentFailure, UserError, WorktreesError
+from ._errors import EnvironmentFailure, WorktreesError
 from ._git import MAKING, Listed, Repository
 from ._identity import expand
 from ._leases import Lease
@@ -88,13 +88,10 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
     records = [record for record in every if wanted is None or record.identity.name in wanted]
     if wanted is not None:
         records.sort(key=lambda record: wanted.index(record.identity.name))  # as they were named
-    missing = [name for name in wanted or [] if name not in {record.identity.name for record in records}]
-    if missing:
-        where = f" in workspace {params['workspace']}" if params["workspace"] else ""
-        raise UserError(
-            f"there is no task {', '.join(missing)}{where}",
-            hint="leave task out to see all of them",
-        )
+    names = list(dict.fromkeys(record.identity.name for record in every))
+    for name in wanted or []:
+        if name not in names:
+            raise _registry.unknown(name, params["workspace"], names)
     databases = _all_databases(every, params, ours)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))

@@ -947,7 +947,7 @@ def _push(
             continue
         ref, tree = f"refs/heads/{member.branch}", member.path if isinstance(member, Member) else None
         done = member.repository.git(
-            "push", "--porcelain", "--no-recurse-submodules", remote, f"{ref}:{ref}", worktree=tree, hooks=True
+            "push", "--no-recurse-submodules", remote, f"{ref}:{ref}", worktree=tree, hooks=True
         )
         if done.ok:
             pushed.append({"name": member.name, "branch": member.branch, "remote": remote})

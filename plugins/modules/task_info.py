@@ -284,7 +284,7 @@ hint:
   description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
   returned: failure
   type: str
-  sample: "leave task out to see all of them"
+  sample: "did you mean fix-login?"
 """
 
 from ansible.module_utils.basic import AnsibleModule

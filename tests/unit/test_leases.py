@@ -75,7 +75,7 @@ def test_what_is_renewed_is_never_another(registry: pathlib.Path) -> None:
     assert not again["changed"]
     assert again["leases"][0]["ports"] == first[0]["ports"]
     assert again["leases"][0]["expires"] > first[0]["expires"] + 500
-    with contextlib.closing(sqlite3.connect(registry)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(registry, isolation_level=None)) as connection:
         connection.execute("update lease set expires = 1")
     assert slots(lease(registry, "B")) == [1]
     with pytest.raises(UserError, match=r"A of workspace w has no lease any more"):

@@ -161,8 +161,10 @@ def test_no_comment_of_a_person_is_a_mark(comment):
     ],
 )
 def test_the_way_of_copying_follows_from_size_and_server(version, asked, fsync, size, strategy):
-    answers = {"show fsync": [(fsync,)], "select pg_database_size(%(name)s)": [(size,)]}
-    server: t.Any = types.SimpleNamespace(version=version, where="here", rows=lambda query, **_values: answers[query])
+    answers = {"show fsync": [(fsync,)]}
+    server: t.Any = types.SimpleNamespace(
+        version=version, where="here", rows=answers.__getitem__, size=lambda _database: size
+    )
     assert _pg_server.Server.strategy(server, asked, None if size is None else "golden") == strategy
 
 
