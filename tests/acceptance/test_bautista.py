@@ -407,19 +407,6 @@ def test_teardown(space, own):
     space.teardown(name).must()
 
 
-def test_a_kept_database_is_taken_up_again(space, base, own):
-    name = f"kept-{own}"
-    space.provision(name, repos="docs").must()
-    port, password = base + space.slots()[name], space.password(name)
-    workspaces.psql("create table mine as select 42 as answer", port=port, password=password)
-    space.teardown(name, keep_database="true").must()
-    space.provision(name, repos="docs").must()
-    assert (base + space.slots()[name], space.password(name)) == (port, password)
-    assert workspaces.psql("select answer from mine", port=port, password=password) == "42"
-    space.teardown(name).must()
-    assert space.traces(name) == []
-
-
 def test_a_container_that_is_gone_is_no_error(space, own):
     name = f"lost-{own}"
     space.provision(name).must()
