@@ -158,9 +158,14 @@ class Repository:
             finally:
                 self._lock = None
 
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The lock while it is held, for a command that is to keep it, and to come to its end where we are killed."""
+        return () if self._lock is None else (self._lock,)
+
     def git(self, *arguments: str, worktree: str | None = None, **options: t.Any) -> Completed:
         """Run git on this repository, or on one of its worktrees, and never on another that lies around it."""
-        options.setdefault("keep", () if self._lock is None else (self._lock,))
+        options.setdefault("keep", self.kept)
         place = {"GIT_DIR": self.common}
         if worktree is not None:
             place = {"GIT_DIR": self.admin_in(worktree), "GIT_WORK_TREE": worktree}
@@ -383,8 +388,8 @@ def _is_begun_by_us(admin: str) -> bool:
 def _move(path: str, place: str) -> None:
     """Rename into a folder that is made for it, and that whoever has emptied it may just be taking away."""
     for _number in range(TRIES):
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):  # the latter where it goes while it is made
+            os.makedirs(os.path.dirname(place), exist_ok=True)
             return os.rename(path, place)
         os.lstat(path)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))

@@ -854,7 +854,8 @@ def _follow(member: Member) -> None:
             if one.head != member.candidate:
                 by_hand = f"git -C {one.path} merge --ff-only {member.candidate[:12]}"
                 if not member.waits:
-                    done = _git.git(one.path, "merge", "--quiet", "--ff-only", member.candidate)
+                    # Killed in the middle, it would leave a lock in somebody's tree.
+                    done = _git.git(one.path, "merge", "--quiet", "--ff-only", member.candidate, keep=repository.kept)
                     if not done.ok:
                         member.waits = f"{one.branch} stays behind at {one.path} ({done.stderr.strip()})"
                 if member.waits:
@@ -876,7 +877,8 @@ def _bring(member: Member, tree: str, path: str) -> None:
     at = _git.git(place, "rev-parse", "HEAD").stdout.strip()
     is_at_branch = _git.git(place, "symbolic-ref", "--quiet", "HEAD").ok
     if at == before != now and not is_at_branch and not _gates.dirt(place):
-        _git.git(place, "checkout", "--quiet", "--no-recurse-submodules", "--detach", now)
+        quietly = ("--quiet", "--no-recurse-submodules", "--detach")
+        _git.git(place, "checkout", *quietly, now, keep=member.repository.kept)
         at = _git.git(place, "rev-parse", "HEAD").stdout.strip()
     if at != now:
         member.waits = f"{path} stays behind at {place}; then: git -C {tree} submodule update {path}"

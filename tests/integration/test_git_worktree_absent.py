@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import shutil
@@ -15,6 +16,7 @@ from integration import repos
 from integration.repos import NAMES, branches, commit, git, refused, restore, saved, status, worktrees
 from integration.workspaces import differences, snapshot
 
+from ansible_collections.parallel.worktrees.plugins.module_utils._git import TRASH
 from ansible_collections.parallel.worktrees.plugins.module_utils._manifest import (
     Manifest,
     link_signature,
@@ -610,3 +612,20 @@ def test_a_remote_that_git_does_not_follow_has_the_commits_all_the_same(sample):
     tip = commit(sample.tree("docs"))
     sample.remove("docs", push=True, delete_branch=True)
     assert git(sample.remotes / "docs.git", "rev-parse", "fix") == tip
+
+
+def test_the_trash_that_another_run_takes_away_is_made_again(sample, monkeypatch):
+    makedirs = os.makedirs
+    taken: list[str] = []
+
+    def just_gone(path, *arguments, **options):
+        if TRASH in path and not taken:
+            taken.append(path)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        makedirs(path, *arguments, **options)
+
+    sample.make("docs")
+    monkeypatch.setattr(os, "makedirs", just_gone)
+    sample.remove("docs")
+    assert taken
+    assert not sample.tree("docs").exists()
