@@ -138,7 +138,7 @@ def _given(worktree: t.Mapping[str, str], params: Params, kind: str) -> dict[str
 
 def _trees(worktree: t.Mapping[str, str]) -> list[str]:
     """A worktree, its repository, and the main tree of that."""
-    common = os.path.dirname(os.path.dirname(os.path.realpath(str(_git.admin_folder(worktree["path"])))))
+    common = _git.Repository.of_admin(str(_git.admin_folder(worktree["path"]))).common
     return [worktree["path"], common, os.path.dirname(common) if os.path.basename(common) == ".git" else common]
 
 
@@ -189,7 +189,7 @@ def _state(folder: str) -> tuple[str, list[dict[str, t.Any]]]:
             reports = json.load(file)
     except (FileNotFoundError, NotADirectoryError):
         return NONE, []
-    if _is_locked(folder):
+    if _files.is_locked(folder):
         return RUNNING, reports
     with (
         contextlib.suppress(FileNotFoundError),
@@ -197,17 +197,6 @@ def _state(folder: str) -> tuple[str, list[dict[str, t.Any]]]:
     ):
         reports = json.load(file)  # it may have ended meanwhile
     return (INTERRUPTED if any(one["verdict"] == RUNNING for one in reports) else DONE), reports
-
-
-def _is_locked(folder: str) -> bool:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _report(

@@ -92,8 +92,7 @@ def managed(worktree: str, path: str, text: str, *, whole: bool = False, mode: i
 
 def write(files: t.Sequence[Managed]) -> None:
     """Write them; each is kept out of git, and noted, before it is there."""
-    for worktree in dict.fromkeys(file.worktree for file in files):
-        keep_out_of_git(worktree, [file.place for file in files if file.worktree == worktree])
+    keep_out_of_git((file.worktree, file.place) for file in files)
     for file in files:
         file.write()
 

@@ -73,11 +73,7 @@ def operation(params: Params, *, check: bool) -> Result:
     ]
     to_write = [file for file in wanted if file.differs]
     if not check:
-        by_worktree: dict[str, list[str]] = {}
-        for file in to_write:
-            by_worktree.setdefault(file.worktree, []).append(file.place)
-        for worktree, places in by_worktree.items():
-            keep_out_of_git(worktree, places)
+        keep_out_of_git((file.worktree, file.place) for file in to_write)
         for file in to_write:
             file.write()
     return {

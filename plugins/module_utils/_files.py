@@ -73,6 +73,18 @@ def sweep(path: str) -> None:
         os.unlink(temporary_name(*os.path.split(path)))
 
 
+def is_locked(folder: str) -> bool:
+    """Whether somebody holds the lock of a folder just now."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def temporary_name(folder: str, name: str) -> str:
     """Where a file or folder lies while it is being written."""
     return os.path.join(folder, f".{name}{TEMPORARY}")

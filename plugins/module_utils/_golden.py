@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import glob
 import hashlib
 import json
@@ -240,13 +239,10 @@ def forget_pulls() -> None:
 
 def _forget_pulls(top: str) -> None:
     for folder in glob.glob(os.path.join(glob.escape(top), f"*{PULLS}")):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # One that has just ended takes its folder away itself.
+        with contextlib.suppress(FileNotFoundError):
+            if not _files.is_locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(handle)
 
 
 def _matching(folder: str, patterns: t.Iterable[str]) -> tuple[str, ...]:

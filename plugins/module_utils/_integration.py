@@ -233,7 +233,7 @@ def _common(given: Params) -> str:
             "say what is finished in it",
             hint="run provision again: it makes what is missing",
         )
-    return os.path.dirname(os.path.dirname(os.path.realpath(admin)))
+    return Repository.of_admin(admin).common
 
 
 def _members(
@@ -664,7 +664,7 @@ def _submodule_trees(repository: Repository, path: str) -> t.Iterator[Repository
         place = os.path.join(path, entry.partition("\t")[2])
         admin = _git.admin_folder(place) if entry.startswith("160000 ") else None
         if admin and os.path.isdir(admin):
-            yield Repository(place, os.path.dirname(os.path.dirname(os.path.realpath(admin))))
+            yield Repository(place, Repository.of_admin(admin).common)
 
 
 def _short(text: str) -> str:

@@ -38,13 +38,15 @@ def inside(worktree: str, path: str) -> str:
     return place
 
 
-def keep_out_of_git(worktree: str, paths: t.Iterable[str]) -> None:
-    """See to it that in their worktree paths are not seen as untracked, nor committed by ``git add --all``.
+def keep_out_of_git(places: t.Iterable[tuple[str, str]]) -> None:
+    """See to it that paths are not seen as untracked in their worktrees, nor committed by ``git add --all``.
 
     They need not be there yet; kept out first, a killed run leaves nothing that git would see.
+
+    :arg places: worktrees, and absolute paths in them; the innermost worktree around a path is what counts.
     """
     by_tree: dict[str, list[str]] = {}
-    for path in paths:
+    for worktree, path in places:
         tree = _git.enclosing_worktree(path) or worktree
         by_tree.setdefault(tree, []).append(os.path.relpath(path, tree))
     for tree, relative in by_tree.items():

@@ -64,8 +64,7 @@ def operation(params: Params, *, check: bool) -> Result:
     if not check:
         for place in to_unlink:
             os.unlink(place)
-        for worktree in params["worktrees"]:
-            keep_out_of_git(worktree["path"], [entry.place for entry in to_do if entry.worktree is worktree])
+        keep_out_of_git((entry.worktree["path"], entry.place) for entry in to_do)
     actions += [entry.told() if check else entry.put() for entry in to_do]
     for path in to_guard:
         if not check:

@@ -589,12 +589,8 @@ def test_killed_in_the_gate(sample):
     assert git(sample.docs, "rev-parse", "main") == git(sample.docs, "rev-parse", "integration")
 
 
-@pytest.mark.parametrize("act", ["_push", "_move", "_follow"])
-@pytest.mark.parametrize("at", [0, 1, 2])
-def test_killed_while_publishing(sample, monkeypatch, act, at):
-    """The next call finishes what was noted, whichever task it is for."""
-    finished(sample, "one", "docs", "app")
-    finished(sample, "two", "app")
+def interrupted(sample, monkeypatch, act, at, *names):
+    """Integrate task one, as far as before the first or the second of these acts, or as after the second."""
     calls: list[object] = []
     really = getattr(_integration, act)
 
@@ -609,8 +605,17 @@ def test_killed_while_publishing(sample, monkeypatch, act, at):
     with monkeypatch.context() as patch:
         patch.setattr(_integration, act, until)
         with pytest.raises(KeyboardInterrupt):
-            integrate(sample, "one", "docs", "app")
+            integrate(sample, "one", *names)
     assert len(notes(sample)) == 1
+
+
+@pytest.mark.parametrize("act", ["_push", "_move", "_follow"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_killed_while_publishing(sample, monkeypatch, act, at):
+    """The next call finishes what was noted, whichever task it is for."""
+    finished(sample, "one", "docs", "app")
+    finished(sample, "two", "app")
+    interrupted(sample, monkeypatch, act, at, "docs", "app")
     # What is noted is not asked again.
     red = {"name": "red", "command": "false", "stages": ["integration"]}
     refused(integrate(sample, "two", "app", checks=[red]), "user", "task two was not integrated")
@@ -629,22 +634,7 @@ def test_killed_while_publishing(sample, monkeypatch, act, at):
 def test_killed_while_publishing_a_submodule(sample, monkeypatch, act, at):
     migrated(sample, "one")
     git(sample.backend / "migrations", "switch", "--quiet", "--detach")
-    calls: list[object] = []
-    really = getattr(_integration, act)
-
-    def until(member):
-        if len(calls) == at:
-            raise KeyboardInterrupt
-        calls.append(member)
-        really(member)
-        if len(calls) == at == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_integration, act, until)
-        with pytest.raises(KeyboardInterrupt):
-            integrate(sample, "one", "backend")
-    assert len(notes(sample)) == 1
+    interrupted(sample, monkeypatch, act, at, "backend")
     assert succeeded(integrate(sample, "one", "backend"))["actions"] == [
         "finish the integration of one, which was killed"
     ]

@@ -120,3 +120,10 @@ def test_what_is_not_there_is_told_with_what_helps(tmp_path, asked, words):
     with pytest.raises(UserError, match=words) as refusal:
         golden(tmp_path, **asked)
     assert refusal.value.hint
+
+
+def test_a_pull_that_ends_meanwhile_has_taken_its_dump_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "parallel-worktrees" / "golden").mkdir(parents=True)
+    monkeypatch.setattr(_golden.glob, "glob", lambda _pattern: [str(tmp_path / "just-gone.pull")])
+    _golden.forget_pulls()
