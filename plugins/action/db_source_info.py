@@ -8,10 +8,8 @@ Private to this collection: may change without notice.
 
 from __future__ import annotations
 
-from ..module_utils._sources import INFO_SPEC, info
 from ..plugin_utils._door import Door
 
 
-class ActionModule(Door):
-    operation = staticmethod(info)
-    argument_spec = INFO_SPEC
+class ActionModule(Door, idea="_sources", is_info=True):
+    pass

@@ -8,17 +8,8 @@ Private to this collection: may change without notice.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-
-from ..module_utils._databases import ARGUMENT_SPEC, operation
 from ..plugin_utils._door import Door
 
-for driver in ("docker", "psycopg2"):
-    with contextlib.suppress(ImportError):
-        importlib.import_module(driver)  # slow, so once in Ansible's main process instead of in every fork
 
-
-class ActionModule(Door):
-    operation = staticmethod(operation)
-    argument_spec = ARGUMENT_SPEC
+class ActionModule(Door, idea="_databases", drivers=("docker", "psycopg2")):
+    pass

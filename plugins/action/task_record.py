@@ -11,14 +11,10 @@ from __future__ import annotations
 import typing as t
 
 from ..module_utils._holder import Holder
-from ..module_utils._records import ARGUMENT_SPEC, operation
 from ..plugin_utils._door import Door
 
 
-class ActionModule(Door):
-    operation = staticmethod(operation)
-    argument_spec = ARGUMENT_SPEC
-
+class ActionModule(Door, idea="_records"):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Where the task lives on another machine than a run that held it, only here can be seen that it has ended."""
         given = dict(self._task.args)

@@ -8,10 +8,8 @@ Private to this collection: may change without notice.
 
 from __future__ import annotations
 
-from ..module_utils._analysis import ARGUMENT_SPEC, operation
 from ..plugin_utils._door import Door
 
 
-class ActionModule(Door):
-    operation = staticmethod(operation)
-    argument_spec = ARGUMENT_SPEC
+class ActionModule(Door, idea="_analysis"):
+    pass

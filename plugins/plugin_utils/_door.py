@@ -12,9 +12,11 @@ machine, this user and this Python.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import getpass
+import importlib
 import multiprocessing
 import os
 import sys
@@ -29,6 +31,7 @@ from ..module_utils import _progress
 from ..module_utils._door import Operation, answer
 from ..module_utils._errors import UserError
 from ..module_utils._holder import holder_of
+from . import _ideas
 
 # A worker is forked for every step: what is loaded by now is neither collected again nor copied for that.
 gc.freeze()
@@ -52,13 +55,28 @@ def _run() -> int:
 
 
 class Door(ActionBase):
-    """Base of the action plugins; a subclass names its operation and argument spec."""
+    """Base of the action plugins; a subclass names the idea behind it.
+
+    :arg idea: the private module in ``module_utils`` that has the operation and its argument spec.
+    :arg is_info: they are those that look and touch nothing, of an idea that has both.
+    :arg drivers: libraries that it needs, where they are installed. They are slow to import, so that is done once in
+        Ansible's main process instead of in every fork.
+    """
 
     operation: t.ClassVar[Operation]
     argument_spec: t.ClassVar[dict[str, t.Any]]
 
     _supports_check_mode = True
     _supports_async = True
+
+    def __init_subclass__(cls, *, idea: str, is_info: bool = False, drivers: t.Sequence[str] = ()) -> None:
+        super().__init_subclass__()
+        room = _ideas.idea(idea)
+        cls.operation = staticmethod(room.info if is_info else room.operation)
+        cls.argument_spec = room.INFO_SPEC if is_info else room.ARGUMENT_SPEC
+        for driver in drivers:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(driver)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         super().run(tmp, task_vars)
