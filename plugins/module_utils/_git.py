@@ -35,6 +35,9 @@ _ENVIRONMENT: dict[str, str | None] = {
     "GIT_OPTIONAL_LOCKS": "0",
 }
 
+THREADS = 2
+"""Repositories that are worked on at a time: more gain nothing, as most of it is git's own work on the same disk."""
+
 MAKING = "parallel.worktrees is making it"
 """Git's lock reason on a worktree of ours that is not finished: written by git before anything else of it."""
 

@@ -12,10 +12,11 @@ The line is written before the branch is made, and goes last. The caller holds t
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 import typing as t
 
-from . import _work
+from . import _files, _work
 from ._commands import Completed
 from ._errors import UserError
 from ._git import Repository
@@ -150,6 +151,8 @@ def of(repository: Repository, workspace: str, task: str) -> str | None:
 
 def _marks(repository: Repository) -> dict[str, str]:
     """Owners by their branches."""
+    if MARK not in _files.read(os.path.join(repository.common, "config")):
+        return {}  # as nearly always, without a command for it
     found = repository.git("config", "-z", "--get-regexp", rf"^branch\..*\.{MARK}$").stdout.split("\0")
     pairs = (entry.split("\n", 1) for entry in found if entry)
     return {key.removeprefix("branch.").removesuffix(f".{MARK}"): owner for key, owner in pairs}

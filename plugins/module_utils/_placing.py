@@ -8,6 +8,7 @@ Private to this collection: may change without notice.
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import typing as t
 
@@ -49,21 +50,29 @@ def keep_out_of_git(places: t.Iterable[tuple[str, str]]) -> None:
     for worktree, path in places:
         tree = _git.enclosing_worktree(path) or worktree
         by_tree.setdefault(tree, []).append(os.path.relpath(path, tree))
-    for tree, relative in by_tree.items():
+    with concurrent.futures.ThreadPoolExecutor(_git.THREADS) as pool:
+        list(pool.map(_keep_out, by_tree.keys(), by_tree.values()))
+
+
+def _keep_out(tree: str, paths: list[str]) -> None:
+    """The same for one worktree, with paths relative to it."""
+    listed = "\0".join(paths).encode("utf-8", "surrogateescape")
+    ignored = _git.git(tree, "check-ignore", "-z", "--stdin", stdin=listed).stdout.split("\0")
+    seen = [path for path in paths if path not in ignored]
+    if seen:
         doing = f"asking git for its files in {tree}"
-        listed = "\0".join(relative).encode("utf-8", "surrogateescape")
-        ignored = _git.git(tree, "check-ignore", "-z", "--stdin", stdin=listed).stdout.split("\0")
-        known = _git.must(tree, "--literal-pathspecs", "ls-files", "-z", "--", *relative, doing=doing).split("\0")
-        seen = [_exclude.pattern_of(path) for path in relative if path not in ignored and path not in known]
-        if not seen:
-            continue
-        admin = _git.linked_admin(tree)
-        repository = Repository.at(tree) if admin is None else Repository.of_admin(admin)
-        with repository.locked():
-            if admin is None:
-                _exclude.add(repository.common, seen)
-            else:
-                _exclude.add_own(repository, tree, seen)
+        known = _git.must(tree, "--literal-pathspecs", "ls-files", "-z", "--", *seen, doing=doing).split("\0")
+        seen = [path for path in seen if path not in known]
+    if not seen:
+        return
+    patterns = [_exclude.pattern_of(path) for path in seen]
+    admin = _git.linked_admin(tree)
+    repository = Repository.at(tree) if admin is None else Repository.of_admin(admin)
+    with repository.locked():
+        if admin is None:
+            _exclude.add(repository.common, patterns)
+        else:
+            _exclude.add_own(repository, tree, patterns)
 
 
 def refuse_foreign(place: str, manifest: Manifest | None, what: str) -> None:

@@ -53,7 +53,6 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "disposable": {"type": "list", "elements": "str", "default": list(_work.DISPOSABLE)},
 }
 
-THREADS = 2
 TRIES = 3
 
 T = t.TypeVar("T")
@@ -1164,6 +1163,6 @@ def _map(
             except WorktreesError as error:
                 outcomes[number] = error
 
-    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+    with concurrent.futures.ThreadPoolExecutor(_git.THREADS) as pool:
         list(pool.map(run, groups.values()))
     return outcomes
