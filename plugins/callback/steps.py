@@ -16,6 +16,7 @@ description:
     On a terminal the running step is shown and rewritten. Elsewhere its line is printed when it has ended.
   - Not shown, unless with C(-v), are skipped steps, steps whose name or one of whose tags begins with an underscore,
     and steps that only steer the playbook, such as C(set_fact), C(add_host), C(assert) or an include.
+  - Each step of M(parallel.worktrees.task_steps) has a line of its own.
   - The result of a task may carry RV(ignore:summary), printed after the steps in the order of the hosts,
     RV(ignore:report), printed after the steps as it is, and RV(ignore:actions), a list of what was done, shown in
     check mode and with C(-v).
@@ -75,6 +76,10 @@ class Step:
 
     def hosts(self, *outcomes: str) -> list[str]:
         return [host for host, outcome in self.outcomes.items() if outcome in outcomes]
+
+    def tell(self, host: str, details: list[str]) -> None:
+        if details:
+            self.details.setdefault(host, []).append(indent("\n".join(details)))
 
     @property
     def ran(self) -> list[str]:
@@ -155,6 +160,11 @@ def indent(text: str) -> str:
     return textwrap.indent(text.rstrip("\n"), "    ")
 
 
+def is_of_steps(task: Task) -> bool:
+    """Whether one call of the task carries out several steps, each with a line of its own."""
+    return task.action.rpartition(".")[2] == "task_steps"
+
+
 def is_in(task: Task, *sections: str) -> bool:
     """Whether the task lies in such a section of a block that has a rescue section."""
     # A block lists an imported role by its blocks, which lie below the import on the way up: hence all that was passed.
@@ -230,8 +240,11 @@ class CallbackModule(CallbackBase):
 
     def v2_on_file_diff(self, result: CallbackTaskResult) -> None:
         for part in self._parts(result):
+            step = self._step(result.task, part.get("step"))
+            if step.is_quiet and not self._display.verbosity:
+                continue
             if part.get("diff") and part.get("changed") and (diff := self._get_diff(part["diff"])):
-                self._step(result.task).details.setdefault(result.host.get_name(), []).append(diff.rstrip("\n"))
+                step.details.setdefault(result.host.get_name(), []).append(diff.rstrip("\n"))
 
     def v2_runner_item_on_ok(self, result: CallbackTaskResult) -> None:
         if result.result.get("warnings") or result.result.get("deprecations"):
@@ -289,17 +302,22 @@ class CallbackModule(CallbackBase):
 
     # What is kept of it
 
-    def _step(self, task: Task) -> Step:
-        if task._uuid not in self._steps:
+    def _step(self, task: Task, name: str | None = None) -> Step:
+        """That of an Ansible task, or a named one of the several that one call carries out."""
+        key = task._uuid if name is None else f"{task._uuid} {name}"
+        if key not in self._steps:
             action = task.action.rpartition(".")[2]
-            name = (task.name or action).strip()
-            is_quiet = action in QUIET_ACTIONS or any(str(word).startswith("_") for word in (name, *task.tags))
-            self._steps[task._uuid] = Step(name, is_quiet)
-        return self._steps[task._uuid]
+            told = (name or task.name or action).strip()
+            is_quiet = action in QUIET_ACTIONS or any(str(word).startswith("_") for word in (told, *task.tags))
+            self._steps[key] = Step(told, is_quiet)
+        return self._steps[key]
 
     def _parts(self, result: CallbackTaskResult) -> list[dict[str, t.Any]]:
-        """The results of a loop's items, or the one result. What no_log hides, Ansible has emptied by now."""
-        items = result.result.get("results") if result.task.loop else None
+        """The results of a loop's items or of several steps, or the one result.
+
+        What no_log hides, Ansible has emptied by now.
+        """
+        items = result.result.get("results") if result.task.loop or is_of_steps(result.task) else None
         parts = items if isinstance(items, list) else [result.result]
         return [part for part in parts if isinstance(part, dict)]
 
@@ -310,28 +328,40 @@ class CallbackModule(CallbackBase):
         step.end = time.monotonic()
         if outcome == "failed":
             self._gone.add(host)
-        details: list[str] = []
         for part in self._parts(result):
             told = [(key, part[key]) for key in ("summary", "report") if isinstance(part.get(key), str)]
             self._texts += [(host, key, text.replace(WORKSPACE, self._workspace)) for key, text in told]
+            inner = self._inner(result, part, "changed" if part.get("changed") else "ok") if "step" in part else step
+            details: list[str] = []
             if isinstance(actions := part.get("actions"), list):
-                step.changes += len(actions)
-                if verbosity or context.CLIARGS.get("check"):
+                inner.changes += len(actions)
+                if verbosity or (context.CLIARGS.get("check") and not inner.is_quiet):
                     details += map(str, actions)
             if result.task.action.rpartition(".")[2] == "debug" and outcome == "ok":
                 self._clean_results(part, result.task.action)
                 details.append(part["msg"] if isinstance(part.get("msg"), str) else self._dump_results(part))
+            inner.tell(host, details)
+        if is_of_steps(result.task):
+            step.is_quiet = True
+            if "step" in result.result:
+                self._inner(result, result.result, outcome)
         if verbosity > 1:
-            details.append(self._dump_results(result.result))
-        if details:
-            step.details.setdefault(host, []).append(indent("\n".join(details)))
+            step.tell(host, [self._dump_results(result.result)])
         self._show(step)
+
+    def _inner(self, result: CallbackTaskResult, part: c.Mapping[str, t.Any], outcome: str) -> Step:
+        """One of the steps that a call has carried out, with its own times."""
+        step = self._step(result.task, part["step"])
+        began, ended = part["began"], part["ended"]
+        step.start, step.end = (min(step.start, began), max(step.end, ended)) if step.outcomes else (began, ended)
+        step.outcomes[result.host.get_name()] = outcome
+        return step
 
     # What is written where
 
     def _tell(self, word: str, result: CallbackTaskResult) -> None:
         host, data = result.host.get_name(), result.result
-        where = self._step(result.task).name
+        where = data.get("step") or self._step(result.task).name
         if "ansible_loop_var" in data:
             where += f" ({self._get_item_label(data)})"
         first, *rest = (line.replace(WORKSPACE, self._workspace) for line in reason(data))

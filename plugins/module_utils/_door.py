@@ -48,5 +48,6 @@ def answer(operation: Operation, params: Params, *, check: bool, diff: bool) -> 
     except WorktreesError as error:
         result = error.as_result()
     if not diff:
-        result.pop("diff", None)
+        for one in (result, *result.get("results", ())):
+            one.pop("diff", None)
     return result

@@ -41,6 +41,7 @@ NAME = "{{ workspace_name }}_fix"
 OWNER = "{{ workspace_name }}/fix"
 BACKEND = {"name": "backend", "path": TREE, "source": "{{ work }}/backend"}
 SET_UP = {"name": "backend", "path": TREE}
+REPO = {"repo": "{{ work }}/backend", "path": ".worktrees/fix", "branch": "fix"}
 DATABASE = {
     "host": "127.0.0.1",
     "port": "{{ base }}",
@@ -141,7 +142,24 @@ USUAL: dict[str, dict[str, t.Any]] = {
         "repos": [{"name": "backend", "repo": "{{ work }}/backend"}],
     },
     "task_prune": {"workspace": "{{ workspace_name }}", "apply": True},
+    "task_plan": {
+        "workspace": "{{ workspace_name }}",
+        "task": "fix",
+        "facts": {"name": "fix", "worktrees": {}, "branches": {}, "database": {}},
+        "worktrees": {"owner": OWNER, "worktrees": [{**REPO, "name": "backend", "submodules": ["migrations"]}]},
+        "database": {"backend": "none", "name": NAME, "owner": OWNER},
+    },
     "task_record": {"workspace": "{{ workspace_name }}", "root": "{{ root }}", "task": "fix"},
+    "task_steps": {
+        "steps": [
+            {
+                "name": "Rules",
+                "module": "agent_file",
+                "arguments": {"worktrees": [SET_UP], "text": "Stay.", "files": [{"path": "CLAUDE.md"}]},
+            },
+            {"name": "Processes", "module": "worktree_processes", "arguments": {"paths": [TREE]}},
+        ]
+    },
     "worktree_analysis": {"task": "fix", "worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}]},
     "worktree_files": {"worktrees": [{**BACKEND, "links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}]},
     "worktree_gate": {"worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}], "title": "fix"},
@@ -231,11 +249,18 @@ export GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:
 git worktree add --quiet -b merge .worktrees/merge && git -C .worktrees/merge commit --quiet --allow-empty -m work
 git switch --quiet --detach && echo /.worktrees/ >> .git/info/exclude
 """
+LATE = {"workspace": "{{ workspace_name }}", "owners": ["late"], "slots": {"first": 3, "last": 2}}
 PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
 """All that a command could see of the door it came through."""
 
 VARIABLES = {"NUMBER": 1, "NOTHING": None, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}
 FACTS = {"name": "fix", "branch": "fix", "slot": 1, "ports": {"web": "{{ base + 11 }}"}, "worktrees": {"backend": TREE}}
+
+INNER = [
+    call("task_plan", BAD, worktrees={"owner": OWNER, "worktrees": [REPO]}),
+    call("task_steps", BAD, steps=[{"name": "Rules", "module": "agent_file", "arguments": {"nonsense": 1}}]),
+]
+"""Arguments that only the module itself looks at."""
 
 CALLS = [
     # A task, its lease and its worktrees
@@ -247,6 +272,8 @@ CALLS = [
     call("path_reservation", USER, paths=["../src"]),
     call("path_reservation", BAD, seconds="long"),
     *death("path_reservation"),
+    *life("task_plan", {"database": {"backend": "embedded", "name": NAME, "owner": OWNER}}),
+    INNER[0],
     *life("git_worktree", {"worktrees": [{**USUAL["git_worktree"]["worktrees"][1], "branch": "main", "path": "x"}]}),
     call("git_worktree_info", SAME),
     call("git_worktree_info", SAME, check=True),
@@ -282,6 +309,9 @@ CALLS = [
     call("worktree_integration", USER, target="missing"),
     call("worktree_integration", BAD, nonsense=1),
     *life("agent_file", {"files": [{"path": "../AGENTS.md"}]}),
+    *life("task_steps", {"steps": [{"name": "End", "module": "port_lease", "arguments": LATE}]}),
+    INNER[1],
+    call("task_steps", SAME, steps=[]),
     *life("worktree_shell", {"variables": {"a.b": 1}}),
     call("worktree_shell", ENVIRONMENT, password_file="{{ root }}/missing"),
     # What runs in them
@@ -470,7 +500,7 @@ def test_a_call_has_one_answer(answers, number, one):
 def test_each_door_was_the_one_it_was_meant_to_be(answers):
     assert answers[IN_PROCESS].sent == {}
     # Arguments are looked at before anything is sent.
-    assert answers[AS_MODULE].sent == collections.Counter(one.module for one in CALLS if one.end != BAD)
+    assert answers[AS_MODULE].sent == collections.Counter(one.module for one in CALLS if one.end != BAD or one in INNER)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CLONE / "plugins" / "modules").glob("*.py")))

@@ -179,6 +179,51 @@ def test_reason(data: dict[str, t.Any], lines: list[str]) -> None:
     assert reason(data) == lines
 
 
+SEVERAL = """
+- tasks:
+    - name: Environment
+      parallel.worktrees.task_steps:
+        steps:
+          - {name: Rules, module: task_record, arguments: {registry: r, workspace: w, task: "{{ inventory_hostname }}",
+             state: provisioning}}
+          - {name: _Hidden, module: task_record, arguments: {registry: r, workspace: w,
+             task: "{{ inventory_hostname }}", state: provisioning}}
+          - {name: Ready, module: task_record, arguments: {registry: r, workspace: w, state: ready,
+             task: "{{ 'missing' if inventory_hostname == failing | default('') else inventory_hostname }}"}}
+"""
+
+
+def test_several_steps_of_one_call(stage: Stage) -> None:
+    assert stage.show(SEVERAL, hosts="a,b") == [
+        "  Rules 2 tasks T s 2 changes",
+        "  Ready 2 tasks T s 2 changes",
+        "2 tasks in T s",
+    ]
+
+
+def test_several_steps_in_a_dry_run(stage: Stage) -> None:
+    lines = stage.show(SEVERAL, "--check", "--diff")
+    assert [line for line in lines if not line.startswith(("@@", "---", "+++"))] == [
+        "dry run: nothing is changed",
+        "  Rules a T s 1 change",
+        "+a: provisioning, branch a, plan {}",
+        "    register task a",
+        "  Ready a T s 1 change",
+        "+a: ready, branch a, plan {}",
+        "    register task a",
+        "done in T s",
+    ]
+
+
+def test_one_of_several_steps_fails(stage: Stage) -> None:
+    run = stage.run(SEVERAL, "-e", "failing=a", hosts="a,b")
+    lines = normal(run.stdout)
+    assert "FAILED a Ready: there is no task missing in workspace w [user error]" in lines
+    assert "  Rules 2 tasks T s 2 changes" in lines
+    assert "  Ready 2 tasks T s 1 change, 1 failed: a" in lines
+    assert lines[-1] == "1 of 2 tasks failed: a"
+
+
 STEPS = """
 - tasks:
     - {name: Lease, act: {changed: true, actions: [slot 1, port 5001]}}

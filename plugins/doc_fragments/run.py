@@ -1,0 +1,39 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The run that makes a call, which the controller fills in."""
+
+    DOCUMENTATION = r"""
+options:
+  holder:
+    description:
+      - The run that makes this call. The controller fills it in, so it need not be given.
+      - See O(parallel.worktrees.task_record#module:holder).
+    type: dict
+    suboptions:
+      pid:
+        description:
+          - Id of a process that lives as long as the run does.
+        type: int
+        required: true
+      started:
+        description:
+          - When that process started, in clock ticks since the machine's start (field 22 of C(/proc/PID/stat)).
+        type: int
+        required: true
+      machine:
+        description:
+          - The machine's boot id and the process namespace, as in C(BOOT_ID/pid:[4026531836]).
+        type: str
+        required: true
+      user:
+        description:
+          - Whose run it is, told to the others.
+        type: str
+        required: true
+"""

@@ -1,0 +1,122 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Several modules in one call: what each of them does, without what a call costs.
+
+Private to this collection: may change without notice.
+
+Ansible takes 0.03 s for a call here and a round trip of 0.4 s and more for one over SSH, however little is done in it
+(tests/benchmark/provision.py). What a task is given would take a dozen calls, most of which do far less than they cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import typing as t
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from . import (
+    _agents,
+    _databases,
+    _env_files,
+    _hooks,
+    _leases,
+    _processes,
+    _progress,
+    _records,
+    _setup,
+    _shell,
+    _worktree_files,
+    _worktrees,
+)
+from ._door import Operation, Params, Result, together
+from ._errors import UserError, WorktreesError
+
+OPERATIONS: dict[str, tuple[Operation, dict[str, t.Any]]] = {
+    "agent_file": (_agents.operation, _agents.ARGUMENT_SPEC),
+    "env_file": (_env_files.operation, _env_files.ARGUMENT_SPEC),
+    "git_worktree": (_worktrees.operation, _worktrees.ARGUMENT_SPEC),
+    "port_lease": (_leases.operation, _leases.ARGUMENT_SPEC),
+    "task_database": (_databases.operation, _databases.ARGUMENT_SPEC),
+    "task_record": (_records.operation, _records.ARGUMENT_SPEC),
+    "worktree_files": (_worktree_files.operation, _worktree_files.ARGUMENT_SPEC),
+    "worktree_hooks": (_hooks.operation, _hooks.ARGUMENT_SPEC),
+    "worktree_processes": (_processes.operation, _processes.ARGUMENT_SPEC),
+    "worktree_setup": (_setup.operation, _setup.ARGUMENT_SPEC),
+    "worktree_shell": (_shell.operation, _shell.ARGUMENT_SPEC),
+}
+"""What can be a step: the modules that give a task something on its own machine. None of them takes a secret."""
+
+ARGUMENT_SPEC: dict[str, t.Any] = {
+    "steps": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "module": {"type": "str", "choices": list(OPERATIONS), "required": True},
+            "arguments": {"type": "dict", "default": {}},
+        },
+    },
+    "holder": {"type": "dict", "options": _records.HOLDER},
+}
+
+
+def operation(params: Params, *, check: bool) -> Result:
+    """Carry out the steps; the first that fails ends the call."""
+    ready = [_validated(step, params["holder"]) for step in params["steps"]]
+    done: list[Result] = []
+    try:
+        for step, given in zip(params["steps"], ready, strict=True):
+            done.append(_carry_out(step, given, check=check))
+    except WorktreesError as error:
+        is_changed = error.details.get("changed", False) or together(*done)["changed"]
+        error.details |= {"results": done, "changed": is_changed}
+        raise
+    return {**together(*done), "results": done}
+
+
+def _carry_out(step: Params, given: Params, *, check: bool) -> Result:
+    run, _spec = OPERATIONS[step["module"]]
+    # A database that is only begun starts its server in a process of its own, before there are any threads.
+    is_begun = step["module"] == "task_database" and not given["wait"]
+    watch = contextlib.nullcontext() if is_begun else _progress.told(lambda: str(step["name"]))
+    with watch, _timed(step) as about:
+        result = run(given, check=check)
+    return {**result, **about}
+
+
+@contextlib.contextmanager
+def _timed(step: Params) -> t.Iterator[dict[str, t.Any]]:
+    """What is told about a step: its name, its module, and when it was carried out, by the clock of this machine.
+
+    It goes into the details of what fails, too.
+    """
+    about: dict[str, t.Any] = {"step": step["name"], "module": step["module"], "began": time.time()}
+    try:
+        yield about
+    except WorktreesError as error:
+        error.details |= {**about, "ended": time.time()}
+        raise
+    about["ended"] = time.time()
+
+
+def parameters(module: str, arguments: Params, holder: Params | None) -> Params:
+    """The validated parameters of a module's operation.
+
+    :raises UserError: it does not take these arguments.
+    """
+    _run, spec = OPERATIONS[module]
+    given = {**arguments, "holder": holder} if "holder" in spec else arguments
+    checked = ArgumentSpecValidator(spec).validate(given)
+    if checked.error_messages:
+        words = "; ".join(checked.error_messages)
+        raise UserError(f"{module}: {words}", hint=f"what it takes: ansible-doc parallel.worktrees.{module}")
+    return t.cast("Params", checked.validated_parameters)
+
+
+def _validated(step: Params, holder: Params | None) -> Params:
+    with _timed(step):
+        return parameters(step["module"], step["arguments"], holder)
