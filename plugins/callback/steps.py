@@ -68,6 +68,7 @@ class Step:
 
     name: str
     is_quiet: bool = False
+    is_several: bool = False  # one call that carries out several steps: each of them has a line in its place
     start: float = dataclasses.field(default_factory=time.monotonic)
     end: float = 0.0
     outcomes: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -309,7 +310,7 @@ class CallbackModule(CallbackBase):
             action = task.action.rpartition(".")[2]
             told = (name or task.name or action).strip()
             is_quiet = action in QUIET_ACTIONS or any(str(word).startswith("_") for word in (told, *task.tags))
-            self._steps[key] = Step(told, is_quiet)
+            self._steps[key] = Step(told, is_quiet, is_several=name is None and is_of_steps(task))
         return self._steps[key]
 
     def _parts(self, result: CallbackTaskResult) -> list[dict[str, t.Any]]:
@@ -341,10 +342,8 @@ class CallbackModule(CallbackBase):
                 self._clean_results(part, result.task.action)
                 details.append(part["msg"] if isinstance(part.get("msg"), str) else self._dump_results(part))
             inner.tell(host, details)
-        if is_of_steps(result.task):
-            step.is_quiet = True
-            if "step" in result.result:
-                self._inner(result, result.result, outcome)
+        if step.is_several and "step" in result.result:
+            self._inner(result, result.result, outcome)
         if verbosity > 1:
             step.tell(host, [self._dump_results(result.result)])
         self._show(step)
@@ -384,7 +383,9 @@ class CallbackModule(CallbackBase):
         for step in [self._steps.pop(uuid) for uuid in list(uuids)]:
             self._clear()
             step.outcomes = {host: step.outcomes[host] for host in self._hosts if host in step.outcomes}
-            is_notable = not self._is_report and (step.details or (step.ran and not step.is_quiet))
+            is_notable = not self._is_report and (
+                step.details or (step.ran and not step.is_quiet and not step.is_several)
+            )
             if not step.outcomes or not (is_notable or self._display.verbosity):
                 continue
             failed, changed = step.hosts("failed"), step.changes or step.hosts("changed")

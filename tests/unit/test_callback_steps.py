@@ -201,6 +201,16 @@ def test_several_steps_of_one_call(stage: Stage) -> None:
     ]
 
 
+def test_several_steps_on_a_terminal(stage: Stage) -> None:
+    """The call is told while it runs, with how many tasks it is through."""
+    written = stage.terminal(SEVERAL, hosts="a,b")
+    lives = [line for line in re.split(r"\r|\n", written) if "Environment" in line]
+    assert [" ".join(line.replace("\033[K", "").split()) for line in lives][-2:] == [
+        "Environment 1 of 2",
+        "Environment 2 of 2",
+    ]
+
+
 def test_several_steps_in_a_dry_run(stage: Stage) -> None:
     lines = stage.show(SEVERAL, "--check", "--diff")
     assert [line for line in lines if not line.startswith(("@@", "---", "+++"))] == [
