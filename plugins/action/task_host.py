@@ -22,10 +22,16 @@ class ActionModule(AddHost):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         task_vars = task_vars or {}
-        record = self._task.args["record"]
+        record, adopted = self._task.args["record"], self._task.args.get("adopted")
+        if adopted and adopted["adopt"]:
+            # The plan that the task is about to have: of this one worktree alone.
+            record = {**record, "plan": {"facts": record["plan"].get("facts", {}), "worktrees": [adopted]}}
         former = record["plan"].get("facts", {})
+        leased: dict[str, t.Any] = next(
+            (one for one in self._task.args.get("leases") or () if one["owner"] == record["name"]), {}
+        )
         # Without a lease of this call, that which the task is known to have.
-        lease = {**former, **{key: record[key] for key in LEASED if key in record}, **(self._task.args["lease"] or {})}
+        lease = {**former, **{key: record[key] for key in LEASED if key in record}, **leased}
         machine = task_vars["inventory_hostname"]
         taken = {machine, "localhost", *(name for names in task_vars["groups"].values() for name in names)}
         taken -= set(task_vars["groups"].get(GROUP, ()))

@@ -32,17 +32,25 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it touches nothing anyway
     """Look at a linked worktree of one of the repositories."""
-    path = os.path.realpath(params["path"])
-    for given in params["repos"]:
+    return {"changed": False, "diff": [], "actions": [], "worktree": look(params["path"], params["repos"])}
+
+
+def look(place: str, repos: t.Sequence[dict[str, t.Any]]) -> dict[str, t.Any]:
+    """What there is to tell of a linked worktree of one of the repositories.
+
+    :raises UserError: it is of none.
+    """
+    path = os.path.realpath(place)
+    for given in repos:
         found = _worktree(path, given["name"], Repository.at(given["repo"], given["name"]))
         if found:
-            return {"changed": False, "diff": [], "actions": [], "worktree": found}
-    names = ", ".join(given["name"] for given in params["repos"])
+            return found
+    names = ", ".join(given["name"] for given in repos)
     top = _top(path)
     inside = f", but lies in one: {top}" if top else ""
     raise UserError(
-        f"{params['path']} is no linked worktree of this workspace's repositories ({names}){inside}",
-        hint=f"see what there is: git -C {params['repos'][0]['repo']} worktree list",
+        f"{place} is no linked worktree of this workspace's repositories ({names}){inside}",
+        hint=f"see what there is: git -C {repos[0]['repo']} worktree list",
     )
 
 

@@ -19,6 +19,7 @@ import typing as t
 from . import _registry
 from ._door import Params, Result
 from ._errors import UserError
+from ._registry import Registry
 
 HIGHEST_PORT = 65535
 
@@ -44,39 +45,47 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "expires_after": {"type": "int"},
 }
 
+TERMS = ("ports", "slots", "slot", "expires_after")
+"""What is asked of a lease, whoever its owner is."""
+
 
 def operation(params: Params, *, check: bool) -> Result:
     """Give or take back the leases of several owners, all or none; one that there is is used, so renewed."""
+    with _registry.opened(params["registry"], write=not check) as registry:
+        return moved(registry, params)
+
+
+def moved(registry: Registry, params: Params) -> Result:
+    """The same within a transaction of the caller's."""
     workspace = params["workspace"]
     expired: list[str] = []
     main_ports: dict[str, int] = {}
-    with _registry.opened(params["registry"], write=not check) as registry:
-        before = {owner: _leased(registry, workspace, owner) for owner in params["owners"]}
-        if params["state"] == "absent":
-            for owner in params["owners"]:
-                registry.sql.execute("delete from lease where workspace = ? and owner = ?", (workspace, owner))
-            after: dict[str, Lease | None] = dict.fromkeys(before)
-        elif params["state"] == "renewed":
-            if lacking := [owner for owner, lease in before.items() if not lease]:
-                raise UserError(
-                    f"{', '.join(lacking)} of workspace {workspace} has no lease any more: its time was up, and its "
-                    "ports may be another's by now",
-                    hint="run provision again: it leases anew, and writes the new ports where they are named",
-                )
-            _refuse_no_time(params["expires_after"])
-            _renew(registry, workspace, params["owners"], params["expires_after"])
-            after = before
-        else:
-            ports, slots = _checked(params)
-            main_ports = {name: port["main"] for name, port in ports.items()}
-            _renew(registry, workspace, params["owners"], params["expires_after"])
-            if not all(before.values()):
-                expired = _end_expired(registry)
-            after = {}
-            for owner, lease in before.items():
-                after[owner] = lease or _take(registry, workspace, owner, ports, slots, params)
-        # As the registry has them now, with the time at which they end.
-        leases = [lease for owner in after if (lease := _leased(registry, workspace, owner))]
+    before = {owner: _leased(registry, workspace, owner) for owner in params["owners"]}
+    if params["state"] == "absent":
+        for owner in params["owners"]:
+            registry.sql.execute("delete from lease where workspace = ? and owner = ?", (workspace, owner))
+        after: dict[str, Lease | None] = dict.fromkeys(before)
+    elif params["state"] == "renewed":
+        if lacking := [owner for owner, lease in before.items() if not lease]:
+            raise UserError(
+                f"{', '.join(lacking)} of workspace {workspace} has no lease any more: its time was up, and its "
+                "ports may be another's by now",
+                hint="run provision again: it leases anew, and writes the new ports where they are named",
+            )
+        _refuse_no_time(params["expires_after"])
+        _renew(registry, workspace, params["owners"], params["expires_after"])
+        after = before
+    else:
+        ports, slots = _checked(params)
+        main_ports = {name: port["main"] for name, port in ports.items()}
+        _renew(registry, workspace, params["owners"], params["expires_after"])
+        if not all(before.values()):
+            expired = _end_expired(registry)
+        after = {}
+        for owner, lease in before.items():
+            after[owner] = lease or _take(registry, workspace, owner, ports, slots, params)
+    # As the registry has them now, with the time at which they end.
+    leases = [lease for owner in after if (lease := _leased(registry, workspace, owner))]
     actions, passed_over = list(expired), []
     for owner, lease in after.items():
         former = before[owner]

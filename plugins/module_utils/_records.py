@@ -15,8 +15,8 @@ import os
 import time
 import typing as t
 
-from . import _registry, _summary
-from ._door import Params, Result
+from . import _adoption, _leases, _registry, _summary
+from ._door import Params, Result, filled, together
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._holder import Holder
 from ._identity import DEFAULT_PATTERN, check_branch, check_task, expand, identify
@@ -35,6 +35,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "root": {"type": "path"},
     "task": {"type": "str"},
     "worktree": {"type": "path"},
+    "repos": _adoption.ARGUMENT_SPEC["repos"] | {"required": False},
     "count": {"type": "int"},
     "all_tasks": {"type": "bool", "default": False},
     "state": {
@@ -44,6 +45,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     },
     "branch": {"type": "str"},
     "pattern": {"type": "str", "default": DEFAULT_PATTERN},
+    "lease": {"type": "dict", "options": {key: _leases.ARGUMENT_SPEC[key] for key in _leases.TERMS}},
     "existing": {"type": "str", "choices": ["converge", "refuse"], "default": "converge"},
     "plan": {"type": "dict"},
     "keep_planned": {"type": "bool", "default": False},
@@ -90,6 +92,9 @@ class Step:
 def operation(params: Params, *, check: bool) -> Result:
     """Move the records of one or several tasks to a state, all or none."""
     me = Holder(**params["holder"]) if params["holder"] else None
+    adopted = _adoption.look(params["worktree"], params["repos"]) if params["worktree"] and params["repos"] else None
+    if adopted:
+        params = {**params, "branch": adopted["branch"]}
     with _registry.opened(params["registry"], write=not check) as registry:
         step = Step(registry, params, me, check)
         names = _names(step)
@@ -97,10 +102,11 @@ def operation(params: Params, *, check: bool) -> Result:
         after = {name: STATES[params["state"]](step, name) for name in names}
         missing = [name for name in names if after[name] is None and before[name] is None]
         summary = _summary_of(step, names, before, missing)
+        leased = _leased(step, names) if params["lease"] else None
     if params["refusal"]:
         raise _retold(params["refusal"])
     actions = [text for name in names if (text := _told(name, before[name], after[name]))]
-    return {
+    result = {
         "changed": bool(actions),
         "tasks": [
             {**record.facts(), "former_state": former.state if (former := before[name]) else None}
@@ -108,6 +114,7 @@ def operation(params: Params, *, check: bool) -> Result:
             if record is not None
         ],
         "missing": missing,
+        "adopted": adopted,
         "summary": summary,
         "actions": actions,
         "diff": [
@@ -121,6 +128,15 @@ def operation(params: Params, *, check: bool) -> Result:
         if actions
         else [],
     }
+    if leased is None:
+        return result
+    return {**result, **together(result, leased), "leases": leased["leases"], "summary": summary or leased["summary"]}
+
+
+def _leased(step: Step, names: list[str]) -> Result:
+    """The leases of the tasks: together with their records, or none of both."""
+    given = {**step.params["lease"], "workspace": step.workspace, "owners": names, "state": "present"}
+    return _leases.moved(step.registry, filled(_leases.ARGUMENT_SPEC, given))
 
 
 def _names(step: Step) -> list[str]:

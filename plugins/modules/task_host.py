@@ -32,10 +32,17 @@ options:
       - The task, as M(parallel.worktrees.task_record) returns it in RV(parallel.worktrees.task_record#module:tasks).
     type: dict
     required: true
-  lease:
+  leases:
     description:
-      - Its lease, as M(parallel.worktrees.port_lease) returns it in RV(parallel.worktrees.port_lease#module:leases).
+      - Its lease and maybe those of others, as M(parallel.worktrees.port_lease) returns them in
+        RV(parallel.worktrees.port_lease#module:leases).
       - Leave it out where the task has none.
+    type: list
+    elements: dict
+  adopted:
+    description:
+      - The worktree that the task is about, as M(parallel.worktrees.task_record) returns it in
+        RV(parallel.worktrees.task_record#module:adopted). One that another tool has made is all that the task has.
     type: dict
 seealso:
   - module: ansible.builtin.add_host

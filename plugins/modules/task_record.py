@@ -58,6 +58,23 @@ options:
       - With O(state=provisioning), one that no task has yet makes a task with the name of O(branch), and the branch of
         a task that is registered is not looked at, since it may have been renamed.
     type: path
+  repos:
+    description:
+      - The repositories of the workspace. With it O(worktree) has to be a linked worktree of one of them, and O(branch)
+        is the one that is checked out there.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description:
+          - Name of the repository, for messages.
+        type: str
+        required: true
+      repo:
+        description:
+          - Its main working tree, absolute.
+        type: path
+        required: true
   count:
     description:
       - With V(3) and O(task=agent), the tasks are C(agent-1), C(agent-2) and C(agent-3).
@@ -94,6 +111,50 @@ options:
       - A Python regular expression that the whole of each task name has to match.
     type: str
     default: "[A-Za-z0-9][A-Za-z0-9_-]*"
+  lease:
+    description:
+      - What each of the tasks leases with O(state=provisioning), as M(parallel.worktrees.port_lease) takes it. Either
+        all of them have a record and a lease, or none is touched.
+    type: dict
+    suboptions:
+      ports:
+        description:
+          - See O(parallel.worktrees.port_lease#module:ports).
+        type: dict
+        default: {}
+      slots:
+        description:
+          - See O(parallel.worktrees.port_lease#module:slots).
+        type: dict
+        default: {}
+        suboptions:
+          first:
+            description:
+              - The lowest slot, 0 or more.
+            type: int
+            default: 1
+          last:
+            description:
+              - The highest slot.
+            type: int
+            default: 99
+          strategy:
+            description:
+              - How a slot is chosen.
+            type: str
+            choices:
+              - lowest
+              - hash
+              - fixed
+            default: lowest
+      slot:
+        description:
+          - See O(parallel.worktrees.port_lease#module:slot).
+        type: int
+      expires_after:
+        description:
+          - See O(parallel.worktrees.port_lease#module:expires_after).
+        type: int
   existing:
     description:
       - What to do with O(state=provisioning) about a task that is ready.
@@ -195,6 +256,16 @@ EXAMPLES = r"""
     count: 30
     state: provisioning
 
+- name: Register a task together with its slot and its ports
+  parallel.worktrees.task_record:
+    workspace: shop
+    root: "{{ workspace_root }}"
+    task: fix-login
+    state: provisioning
+    lease:
+      ports:
+        database: {base: 15432}
+
 - name: Note what is about to be made
   parallel.worktrees.task_record:
     workspace: shop
@@ -288,6 +359,17 @@ summary:
     fix-login: ready
       branch     fix-login
       slot       1 (database 15433)
+leases:
+  description: The lease of each task, as M(parallel.worktrees.port_lease) returns it.
+  returned: success, with O(lease)
+  type: list
+  elements: dict
+adopted:
+  description:
+    - The worktree of O(worktree), as M(parallel.worktrees.git_worktree_info) tells of it in
+      RV(parallel.worktrees.git_worktree_info#module:worktree). V(none) without O(repos).
+  returned: success
+  type: dict
 missing:
   description: Names that had no record, and need none for the state that was asked for.
   returned: success

@@ -276,7 +276,7 @@ def test_slots_are_the_lowest_free_and_given_again(space, own):
     run = space.provision("C", repos="docs").must()
     assert space.slots() == {"B": 2, "C": 1}
     base = space.variables["lease_ports"]["database"]["base"]
-    assert run.result("port_lease")["leases"][0]["ports"] == {"database": base + 1}
+    assert run.result("task_record", step="Register")["leases"][0]["ports"] == {"database": base + 1}
     created = space.rows("select name, created from task where workspace = ? and name = 'C'", space.name)[0]["created"]
     assert before <= created <= time.time()
     space.run("teardown", all_tasks="true").must()

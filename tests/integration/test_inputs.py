@@ -285,7 +285,7 @@ def test_all_slots_are_used(untouched, tmp_path):
     assert "parallel.worktrees.teardown" in message
     lease(**common, owners=holders[41:42], state="absent")
     run = untouched.provision("one-more", "--check", workspace_registry=registry).must()
-    assert run.result("port_lease")["leases"][0]["slot"] == 42
+    assert run.result("task_record", step="Register")["leases"][0]["slot"] == 42
 
 
 # The registry

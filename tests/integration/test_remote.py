@@ -120,7 +120,7 @@ def test_worktrees_files_and_database(shop, task):
         assert shop.listed(repository) == {worktree: name}
         assert shop.on("git", "-C", worktree, "status", "--porcelain") == ""
     assert shop.git(f"shop-api/.worktrees/{name}/migrations", "branch", "--show-current") == name
-    ports = run.result("port_lease")["leases"][0]["ports"]
+    ports = run.result("task_record", step="Register")["leases"][0]["ports"]
     password = shop.on("cat", run.result("task_database")["database"]["password_file"])
     url = f"postgresql://postgres:{password}@127.0.0.1:{ports['database']}/shop"
     assert shop.on("cat", f"{shop.there}/shop-api/.worktrees/{name}/.env").splitlines() == [
