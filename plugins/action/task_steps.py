@@ -8,8 +8,32 @@ Private to this collection: may change without notice.
 
 from __future__ import annotations
 
+import typing as t
+
 from ..plugin_utils._door import Door
+from .task_host import GROUP
 
 
 class ActionModule(Door, idea="_steps", drivers=("docker", "psycopg2")):
-    pass
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """The host that stands for the task has what is known from its plan on."""
+        result = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        if "facts" not in result or GROUP not in task_vars["group_names"]:
+            return result
+        task = self._task.copy()
+        task.args = {
+            "name": task_vars["inventory_hostname"],
+            "task_facts": result["facts"],
+            "task_planned": result["planned"],
+        }
+        add_host = self._shared_loader_obj.action_loader.get(
+            "ansible.builtin.add_host",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        return {**add_host.run(task_vars=task_vars), **result}

@@ -42,6 +42,9 @@ MAKING = "parallel.worktrees is making it"
 """Git's lock reason on a worktree of ours that is not finished: written by git before anything else of it."""
 
 TRASH = "parallel-worktrees-trash"
+
+_known: dict[str, str] | None = None
+"""The common git directories of the folders that were asked, within ``remembering``."""
 TRIES = 10
 
 
@@ -82,6 +85,17 @@ def must(folder: str, *arguments: str, doing: str, hint: str | None = None, **op
     return done.stdout
 
 
+@contextlib.contextmanager
+def remembering() -> t.Iterator[None]:
+    """Ask each folder once which repository it is, for a call that comes back to the same ones."""
+    global _known  # noqa: PLW0603 - it is known to all threads of the call
+    _known = {}
+    try:
+        yield
+    finally:
+        _known = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Listed:
     """A worktree as git lists it.
@@ -118,6 +132,8 @@ class Repository:
 
         :raises UserError: there is none, or it is bare, or the folder lies inside of one.
         """
+        if _known and path in _known:
+            return cls(path, _known[path])
         what = f"repository {name}" if name else "repository"
         hint = f"correct its path in worktrees_repos, or clone it there: git clone URL {path}"
         if not os.path.isdir(path):
@@ -139,7 +155,10 @@ class Repository:
         if up:
             top = os.path.normpath(os.path.join(os.path.realpath(path), up))
             raise UserError(f"{what}: {path} is a folder inside the repository {top}, not a repository", hint=hint)
-        return cls(path, os.path.realpath(os.path.join(path, common.removesuffix("\n"))))
+        found = cls(path, os.path.realpath(os.path.join(path, common.removesuffix("\n"))))
+        if _known is not None:
+            _known[path] = found.common
+        return found
 
     @classmethod
     def of_admin(cls, admin: str) -> Repository:

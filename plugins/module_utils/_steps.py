@@ -11,6 +11,7 @@ Ansible takes 0.03 s for a call here and a round trip of 0.4 s and more for one 
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import time
 import typing as t
@@ -21,8 +22,10 @@ from . import (
     _agents,
     _databases,
     _env_files,
+    _git,
     _hooks,
     _leases,
+    _plan,
     _processes,
     _progress,
     _records,
@@ -57,25 +60,53 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
         "options": {
             "name": {"type": "str", "required": True},
             "module": {"type": "str", "choices": list(OPERATIONS), "required": True},
+            "planned": {"type": "str", "choices": list(_plan.MAKERS)},
             "arguments": {"type": "dict", "default": {}},
         },
     },
+    "plan": {"type": "dict", "options": _plan.ARGUMENT_SPEC},
     "holder": {"type": "dict", "options": _records.HOLDER},
 }
 
 
+PLAN: Params = {"name": "_Plan", "module": "task_record"}
+"""What the plan is told as, where it fails and with -v."""
+
+
 def operation(params: Params, *, check: bool) -> Result:
-    """Carry out the steps; the first that fails ends the call."""
-    ready = [_validated(step, params["holder"]) for step in params["steps"]]
+    """Note what is planned, then carry out the steps; the first that fails ends the call."""
+    plan, holder = params["plan"], params["holder"]
+    ready = [_validated(step, plan, holder) for step in params["steps"]]
+    facts: Result = {}
     done: list[Result] = []
     try:
-        for step, given in zip(params["steps"], ready, strict=True):
-            done.append(_carry_out(step, given, check=check))
+        with _git.remembering() if plan else contextlib.nullcontext():
+            if plan:
+                noted, facts = _note(plan, holder, check=check)
+                done.append(noted)
+            for step, given in zip(params["steps"], ready, strict=True):
+                done.append(_carry_out(step, given, check=check))
     except WorktreesError as error:
         is_changed = error.details.get("changed", False) or together(*done)["changed"]
         error.details |= {"results": done, "changed": is_changed}
         raise
-    return {**together(*done), "results": done}
+    return {**together(*done), **facts, "results": done}
+
+
+def _note(plan: Params, holder: Params | None, *, check: bool) -> tuple[Result, Result]:
+    """What was noted, and what is known of the task from now on. What any maker refuses, none begins."""
+    with _timed(PLAN) as about:
+        given = {key: parameters(module, plan[key], None) for key, module in _plan.MAKERS.items()}
+
+        def preflight(key: str) -> Result:
+            return OPERATIONS[_plan.MAKERS[key]][0](given[key], check=True)
+
+        # Git and the database have nothing to do with each other.
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            planned = dict(zip(given, pool.map(preflight, given), strict=True))
+        noted = _plan.note(plan, **planned, holder=holder, check=check)
+        facts = _plan.facts(plan["facts"], planned["worktrees"]["worktrees"], planned["database"])
+    return {**noted, **about}, {"facts": facts, "planned": {key: plan[key] for key in _plan.MAKERS}}
 
 
 def _carry_out(step: Params, given: Params, *, check: bool) -> Result:
@@ -117,6 +148,9 @@ def parameters(module: str, arguments: Params, holder: Params | None) -> Params:
     return t.cast("Params", checked.validated_parameters)
 
 
-def _validated(step: Params, holder: Params | None) -> Params:
+def _validated(step: Params, plan: Params | None, holder: Params | None) -> Params:
     with _timed(step):
-        return parameters(step["module"], step["arguments"], holder)
+        planned = (plan or {}).get(step["planned"]) if step["planned"] else {}
+        if planned is None:
+            raise UserError(f"there is no plan, which {step['module']} is to take its {step['planned']} from")
+        return parameters(step["module"], {**planned, **step["arguments"]}, holder)

@@ -15,6 +15,8 @@ description:
   - Carries out modules of this collection one after another, as calls of their own would.
   - A call costs more than most of what a task is given, here and most of all over SSH, where each is a round trip.
   - The arguments of all steps are checked before the first begins. The first step that fails ends the call.
+  - With O(plan), what the task is going to have is noted in its record before the first step, so that a run that is
+    killed can be completed or undone. Where anything of it is refused, nothing is noted and no step begins.
   - Values are templated once for all steps. What is known only after a step goes into a later call.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
@@ -56,13 +58,67 @@ options:
           - worktree_setup
           - worktree_shell
         required: true
+      planned:
+        description:
+          - Take the arguments of the module from this part of O(plan).
+        type: str
+        choices:
+          - worktrees
+          - database
       arguments:
         description:
-          - What the module takes.
+          - What the module takes. It goes before what was O(steps[].planned).
         type: dict
         default: {}
+  plan:
+    description:
+      - What the task is going to have. M(parallel.worktrees.git_worktree) and M(parallel.worktrees.task_database) are
+        asked what they would make and what they would refuse, and the record notes it.
+      - A host that M(parallel.worktrees.task_host) has added gets the variables C(task_facts) with RV(facts), and
+        C(task_planned) with RV(planned).
+    type: dict
+    suboptions:
+      registry:
+        description:
+          - The registry's file, see O(parallel.worktrees.task_record#module:registry).
+        type: path
+      workspace:
+        description:
+          - Name of the workspace that the task belongs to.
+        type: str
+        required: true
+      task:
+        description:
+          - Name of the task. It is registered by now, except in check mode.
+        type: str
+        required: true
+      pattern:
+        description:
+          - A Python regular expression that the whole of the task's name has to match.
+        type: str
+        default: "[A-Za-z0-9][A-Za-z0-9_-]*"
+      worktrees:
+        description:
+          - The arguments of M(parallel.worktrees.git_worktree) for this task.
+        type: dict
+        required: true
+      database:
+        description:
+          - The arguments of M(parallel.worktrees.task_database) for this task.
+        type: dict
+        required: true
+      agent:
+        description:
+          - Who works on the task, to be noted in its record.
+        type: dict
+        default: {}
+      facts:
+        description:
+          - What is known of the task so far, as M(parallel.worktrees.task_host) gives it in C(task_facts).
+        type: dict
+        required: true
 seealso:
-  - module: parallel.worktrees.task_plan
+  - module: parallel.worktrees.task_record
 """
 
 EXAMPLES = r"""
@@ -87,6 +143,29 @@ EXAMPLES = r"""
               source: "{{ workspace_root }}/backend"
               links:
                 - path: vendor
+
+- name: What is planned, and the worktrees of it
+  parallel.worktrees.task_steps:
+    plan:
+      workspace: shop
+      task: fix-login
+      facts: "{{ task_facts }}"
+      worktrees:
+        owner: "{{ task_facts.owner }}"
+        worktrees:
+          - name: backend
+            repo: "{{ workspace_root }}/backend"
+            path: .worktrees/fix-login
+            branch: fix-login
+      database:
+        backend: embedded
+        owner: "{{ task_facts.owner }}"
+        name: shop_fix_login
+        port: "{{ task_facts.ports.database }}"
+    steps:
+      - name: Worktrees
+        module: git_worktree
+        planned: worktrees
 """
 
 RETURN = r"""
@@ -97,9 +176,34 @@ actions:
   elements: str
   sample:
     - add worktree /srv/shop/backend/.worktrees/fix-login
+facts:
+  description: O(plan.facts) with what the worktrees and the database will be; a password is in none of them.
+  returned: success, with O(plan)
+  type: dict
+  contains:
+    worktrees:
+      description: The folder of each worktree, by the name of its repository.
+      type: dict
+      sample:
+        backend: /srv/shop/backend/.worktrees/fix-login
+    branches:
+      description: The branch of each repository, by its name.
+      type: dict
+      sample:
+        backend: fix-login
+    database:
+      description: The task's database, as M(parallel.worktrees.task_database) returns it.
+      type: dict
+    databases:
+      description: All of its databases, by their key.
+      type: dict
+planned:
+  description: O(plan.worktrees) and O(plan.database), for later calls that make what is planned.
+  returned: success, with O(plan)
+  type: dict
 results:
   description:
-    - What each step returned, in order. Of a call that failed, those that had ended.
+    - What each step returned, in order. Of a call that failed, those that had ended. What noted O(plan) comes first.
   returned: always
   type: list
   elements: dict
@@ -142,7 +246,7 @@ ended:
   sample: 1767225600.5
 failure:
   description:
-    - That of the step that failed; V(user) for arguments that its module does not take.
+    - That of the step that failed, or of what was planned; V(user) for arguments that its module does not take.
   returned: failure
   type: str
   sample: user

@@ -142,13 +142,6 @@ USUAL: dict[str, dict[str, t.Any]] = {
         "repos": [{"name": "backend", "repo": "{{ work }}/backend"}],
     },
     "task_prune": {"workspace": "{{ workspace_name }}", "apply": True},
-    "task_plan": {
-        "workspace": "{{ workspace_name }}",
-        "task": "fix",
-        "facts": {"name": "fix", "worktrees": {}, "branches": {}, "database": {}},
-        "worktrees": {"owner": OWNER, "worktrees": [{**REPO, "name": "backend", "submodules": ["migrations"]}]},
-        "database": {"backend": "none", "name": NAME, "owner": OWNER},
-    },
     "task_record": {"workspace": "{{ workspace_name }}", "root": "{{ root }}", "task": "fix"},
     "task_steps": {
         "steps": [
@@ -256,8 +249,17 @@ PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_F
 VARIABLES = {"NUMBER": 1, "NOTHING": None, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}
 FACTS = {"name": "fix", "branch": "fix", "slot": 1, "ports": {"web": "{{ base + 11 }}"}, "worktrees": {"backend": TREE}}
 
+PLAN: dict[str, t.Any] = {
+    "workspace": "{{ workspace_name }}",
+    "task": "fix",
+    "facts": {"name": "fix", "worktrees": {}, "branches": {}, "database": {}},
+    "worktrees": {"owner": OWNER, "worktrees": [{**REPO, "name": "backend", "submodules": ["migrations"]}]},
+    "database": {"backend": "none", "name": NAME, "owner": OWNER},
+}
+BEGIN = {"name": "Begin", "module": "task_database", "planned": "database", "arguments": {"wait": False}}
+
 INNER = [
-    call("task_plan", BAD, worktrees={"owner": OWNER, "worktrees": [REPO]}),
+    call("task_steps", BAD, plan={**PLAN, "worktrees": {"owner": OWNER, "worktrees": [REPO]}}),
     call("task_steps", BAD, steps=[{"name": "Rules", "module": "agent_file", "arguments": {"nonsense": 1}}]),
 ]
 """Arguments that only the module itself looks at."""
@@ -272,7 +274,11 @@ CALLS = [
     call("path_reservation", USER, paths=["../src"]),
     call("path_reservation", BAD, seconds="long"),
     *death("path_reservation"),
-    *life("task_plan", {"database": {"backend": "embedded", "name": NAME, "owner": OWNER}}),
+    call("task_steps", CHANGED, plan=PLAN, steps=[BEGIN], check=True),
+    call("task_steps", CHANGED, plan=PLAN, steps=[BEGIN]),
+    call("task_steps", SAME, plan=PLAN, steps=[BEGIN], diff=False),
+    call("task_steps", USER, plan={**PLAN, "database": PLAN["database"] | {"backend": "embedded"}}, steps=[]),
+    call("task_steps", USER, steps=[BEGIN]),
     INNER[0],
     *life("git_worktree", {"worktrees": [{**USUAL["git_worktree"]["worktrees"][1], "branch": "main", "path": "x"}]}),
     call("git_worktree_info", SAME),

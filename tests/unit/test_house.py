@@ -192,8 +192,11 @@ def test_steps_use_what_there_is(name: str) -> None:
     lists = (value for value in variables.values() if isinstance(value, list))
     for step in (step for steps in lists for step in steps if isinstance(step, dict)):
         _check_options(step, _options("task_steps")["steps"]["suboptions"], name)
-        if isinstance(step["arguments"], dict):
-            _check_options(step["arguments"], _options(step["module"]), f"{name}: {step['name']}")
+        options = _options(step["module"])
+        if "planned" in step:
+            options = {option: {**about, "required": False} for option, about in options.items()}
+        if isinstance(step.get("arguments", {}), dict):
+            _check_options(step.get("arguments", {}), options, f"{name}: {step['name']}")
 
 
 @module(MODULES)

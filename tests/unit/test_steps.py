@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _plan, _progress, _records, _steps
+from ansible_collections.parallel.worktrees.plugins.module_utils import _progress, _records, _steps
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
 
 FACTS = {"name": "a", "worktrees": {}, "branches": {}, "database": {}}
@@ -22,8 +22,9 @@ def record(registry: pathlib.Path, state: str, name: str = "a step") -> dict[str
     return {"name": name, "module": "task_record", "arguments": arguments}
 
 
-def carry_out(*steps: dict[str, t.Any], check: bool = False) -> dict[str, t.Any]:
-    return _steps.operation({"steps": list(steps), "holder": None}, check=check)
+def carry_out(*steps: dict[str, t.Any], check: bool = False, plan: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    given = [{"planned": None, "arguments": {}, **step} for step in steps]
+    return _steps.operation({"steps": given, "plan": plan, "holder": None}, check=check)
 
 
 @pytest.fixture
@@ -86,8 +87,8 @@ def test_no_step_takes_a_secret(module: str) -> None:
 # --- the plan ---------------------------------------------------------------------------------------------------
 
 
-def plan(registry: pathlib.Path, *, check: bool = False, **more: t.Any) -> dict[str, t.Any]:
-    given = {
+def plan(registry: pathlib.Path, **more: t.Any) -> dict[str, t.Any]:
+    return {
         "registry": str(registry),
         "workspace": "w",
         "task": "a",
@@ -96,33 +97,55 @@ def plan(registry: pathlib.Path, *, check: bool = False, **more: t.Any) -> dict[
         "database": {"backend": "none", "name": "d", "owner": "w/a@1"},
         "agent": {},
         "facts": FACTS,
-        "holder": None,
+        **more,
     }
-    return _plan.operation({**given, **more}, check=check)
 
 
 def test_a_plan_is_noted_once(registry: pathlib.Path) -> None:
     carry_out(record(registry, "provisioning"))
-    first, second = plan(registry), plan(registry)
+    first, second = carry_out(plan=plan(registry)), carry_out(plan=plan(registry))
     assert first["actions"] == ["note what is made for task a"]
+    assert [(one["step"], one["changed"]) for one in first["results"]] == [("_Plan", True)]
     assert first["facts"]["database"]["backend"] == "none"
     assert first["planned"]["database"] == {"backend": "none", "name": "d", "owner": "w/a@1"}
     assert not second["changed"]
 
 
-def test_a_refusal_notes_nothing(registry: pathlib.Path) -> None:
+def test_a_refusal_notes_nothing_and_makes_nothing(registry: pathlib.Path) -> None:
     carry_out(record(registry, "provisioning"))
     before = registry.read_bytes()
     member = {"name": "x", "repo": str(registry.parent), "path": ".worktrees/a", "branch": "a"}
-    with pytest.raises(UserError, match="is not a git repository"):
-        plan(registry, worktrees={"worktrees": [member], "owner": "w/a@1"})
+    refused = plan(registry, worktrees={"worktrees": [member], "owner": "w/a@1"})
+    with pytest.raises(UserError, match="is not a git repository") as caught:
+        carry_out(record(registry, "ready"), plan=refused)
+    assert caught.value.details["step"] == "_Plan"
     assert registry.read_bytes() == before
+
+
+def test_a_step_takes_its_arguments_from_the_plan(registry: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    carry_out(record(registry, "provisioning"))
+    seen: list[dict[str, t.Any]] = []
+    run, spec = _steps.OPERATIONS["task_database"]
+
+    def watch(params: dict[str, t.Any], *, check: bool) -> dict[str, t.Any]:
+        seen.append({"check": check, **params})
+        return run(params, check=check)
+
+    monkeypatch.setitem(_steps.OPERATIONS, "task_database", (watch, spec))
+    step = {"name": "Start", "module": "task_database", "planned": "database", "arguments": {"wait": False}}
+    carry_out(step, plan=plan(registry))
+    assert [(one["check"], one["name"], one["wait"]) for one in seen] == [(True, "d", True), (False, "d", False)]
+
+
+def test_what_is_planned_needs_a_plan() -> None:
+    with pytest.raises(UserError, match="there is no plan, which git_worktree is to take its worktrees from"):
+        carry_out({"name": "Worktrees", "module": "git_worktree", "planned": "worktrees"})
 
 
 def test_a_branch_keeps_the_name_that_its_worktree_was_made_for(registry: pathlib.Path) -> None:
     carry_out(record(registry, "provisioning"))
     known = {**FACTS, "worktrees": {"x": "/w/x"}, "branches": {"x": "frozen", "y": "left"}}
-    assert plan(registry, facts=known)["facts"]["branches"] == {"x": "frozen"}
+    assert carry_out(plan=plan(registry, facts=known))["facts"]["branches"] == {"x": "frozen"}
 
 
 def test_a_step_that_takes_long_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
