@@ -8,7 +8,7 @@ import collections.abc as c
 import pathlib
 import typing as t
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleTemplateSyntaxError
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
@@ -106,6 +106,11 @@ class ActionModule(ActionBase):
             return value
         try:
             return self._templar.template(value)
+        except AnsibleTemplateSyntaxError as error:
+            raise UserError(
+                f"{value} is no template that can be read: {error.message}",
+                hint="look for it in the workspace's file",
+            ) from error
         except AnsibleError as error:
             raise NotYet from error
 

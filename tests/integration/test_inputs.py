@@ -127,6 +127,17 @@ def test_a_base_that_only_the_remote_has(space):
     shutil.rmtree(theirs)
 
 
+def test_a_template_that_cannot_be_read(untouched):
+    run = untouched.provision("wrong", database_backend="{{ a b }}", env_files=[])
+    run.refused("user", "{{ a b }} is no template that can be read")
+
+
+def test_a_template_of_what_nobody_set(untouched):
+    run = untouched.provision("wrong", database_backend="{{ nobody_set_it }}", env_files=[])
+    assert run.code == 2, run
+    assert "'nobody_set_it' is undefined" in run.failures[-1]["msg"]
+
+
 def test_an_unknown_repository_in_repos(untouched):
     untouched.provision("some", repos="docs,nope").refused("user", "nope", "backend, app, informes, docs")
 
