@@ -102,7 +102,7 @@ def operation(params: Params, *, check: bool) -> Result:
         after = {name: STATES[params["state"]](step, name) for name in names}
         missing = [name for name in names if after[name] is None and before[name] is None]
         summary = _summary_of(step, names, before, missing)
-        leased = _leased(step, names) if params["lease"] else None
+        leased = _leased(step, names) if params["lease"] and params["state"] == "provisioning" else None
     if params["refusal"]:
         raise _retold(params["refusal"])
     actions = [text for name in names if (text := _told(name, before[name], after[name]))]

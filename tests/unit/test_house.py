@@ -178,6 +178,12 @@ def test_a_roles_defaults_are_those_it_documents(name: str) -> None:
     assert set(defaults) <= documented
 
 
+@role()
+def test_every_entry_point_that_is_documented_is_there(name: str) -> None:
+    documented = _yaml(ROLES[name] / "meta" / "argument_specs.yml")["argument_specs"]
+    assert set(documented) <= {path.stem for path in (ROLES[name] / "tasks").iterdir()}
+
+
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: str(path.relative_to(HOUSE)))
 def test_tasks_use_what_there_is(path: pathlib.Path) -> None:
     for task in _walk(_yaml(path)):

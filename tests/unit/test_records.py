@@ -56,6 +56,37 @@ def test_the_life_of_a_task(registry: pathlib.Path) -> None:
     assert states == ["provisioning", "provisioning", "ready", "removing"]
 
 
+TERMS = {"ports": {}, "slots": {"first": 1, "last": 2, "strategy": "lowest"}, "slot": None, "expires_after": None}
+
+
+def test_a_lease_comes_with_the_record(registry: pathlib.Path) -> None:
+    first = record(registry, "provisioning", "a,b", lease=TERMS)
+    assert first["actions"] == ["register task a", "register task b", "lease slot 1 to a", "lease slot 2 to b"]
+    assert [(lease["owner"], lease["slot"]) for lease in first["leases"]] == [("a", 1), ("b", 2)]
+    second = record(registry, "provisioning", "a,b", lease=TERMS)
+    assert not second["changed"]
+    assert second["leases"] == first["leases"]
+
+
+def test_there_is_no_record_without_the_lease(registry: pathlib.Path) -> None:
+    record(registry, "provisioning", "a", lease=TERMS)
+    before = registry.read_bytes()
+    with pytest.raises(UserError, match="all slots from 1 to 2 are taken"):
+        record(registry, "provisioning", "b,c", lease=TERMS)
+    assert registry.read_bytes() == before
+    assert record(registry, "provisioning", "b", lease=TERMS)["leases"][0]["slot"] == 2
+
+
+def test_a_lease_is_taken_with_the_registration_alone(registry: pathlib.Path) -> None:
+    record(registry, "provisioning")
+    assert "leases" not in record(registry, "ready", lease=TERMS)
+
+
+def test_a_dry_run_leases_nothing(registry: pathlib.Path) -> None:
+    assert record(registry, "provisioning", check=True, lease=TERMS)["leases"][0]["slot"] == 1
+    assert not registry.exists()
+
+
 def test_a_ready_task_stays_ready_when_it_is_provisioned_again(registry: pathlib.Path) -> None:
     record(registry, "provisioning")
     record(registry, "provisioning", plan=PLAN)
