@@ -596,7 +596,7 @@ def _prepare(client: DockerClient, base: Image, wish: Wish, goldens: Goldens | N
     try:
         _deliver(container, password)
         container.start()
-        container.reload()
+        _check_is_running(container)
         port = int(container.ports[SERVER_PORT][0]["HostPort"])
         address = dataclasses.replace(wish.reached_at, port=port)
         _postgres.wait_until_answers(

@@ -21,6 +21,7 @@ import typing as t
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from docker.models.containers import Container
 from integration.servers import FOR_EVER, docker
 from ports import free_port
 
@@ -345,7 +346,12 @@ def test_a_server_that_ends_is_told_at_once_and_made_anew(task, prepared):
     assert identity(task) == task["name"]
 
 
-def test_a_first_start_that_fails_is_told_and_leaves_nothing(task, docker_client):
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_first_start_that_fails_is_told_and_leaves_nothing(task, docker_client, monkeypatch, is_over):
+    """Also where it has failed before anybody has looked."""
+    start = Container.start
+    if is_over:
+        monkeypatch.setattr(Container, "start", lambda container: (start(container), container.wait()))
     before = ours(docker_client, task["image"])
     failed = run(task, environment={"POSTGRES_INITDB_ARGS": "--no-such-option"})
     assert failed["failure"] == "environment"
