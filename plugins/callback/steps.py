@@ -161,9 +161,14 @@ def indent(text: str) -> str:
     return textwrap.indent(text.rstrip("\n"), "    ")
 
 
+def action_of(task: Task) -> str:
+    """The module of a task, without its collection."""
+    return task.action.rpartition(".")[2]
+
+
 def is_of_steps(task: Task) -> bool:
     """Whether one call of the task carries out several steps, each with a line of its own."""
-    return task.action.rpartition(".")[2] == "task_steps"
+    return action_of(task) == "task_steps"
 
 
 def is_in(task: Task, *sections: str) -> bool:
@@ -307,7 +312,7 @@ class CallbackModule(CallbackBase):
         """That of an Ansible task, or a named one of the several that one call carries out."""
         key = task._uuid if name is None else f"{task._uuid} {name}"
         if key not in self._steps:
-            action = task.action.rpartition(".")[2]
+            action = action_of(task)
             told = (name or task.name or action).strip()
             is_quiet = action in QUIET_ACTIONS or any(str(word).startswith("_") for word in (told, *task.tags))
             self._steps[key] = Step(told, is_quiet, is_several=name is None and is_of_steps(task))
@@ -338,7 +343,7 @@ class CallbackModule(CallbackBase):
                 inner.changes += len(actions)
                 if verbosity or (context.CLIARGS.get("check") and not inner.is_quiet):
                     details += map(str, actions)
-            if result.task.action.rpartition(".")[2] == "debug" and outcome == "ok":
+            if action_of(result.task) == "debug" and outcome == "ok":
                 self._clean_results(part, result.task.action)
                 details.append(part["msg"] if isinstance(part.get("msg"), str) else self._dump_results(part))
             inner.tell(host, details)

@@ -42,10 +42,10 @@ MAKING = "parallel.worktrees is making it"
 """Git's lock reason on a worktree of ours that is not finished: written by git before anything else of it."""
 
 TRASH = "parallel-worktrees-trash"
+TRIES = 10
 
 _known: dict[str, str] | None = None
 """The common git directories of the folders that were asked, within ``remembering``."""
-TRIES = 10
 
 
 def git(

@@ -68,7 +68,6 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "holder": {"type": "dict", "options": _records.HOLDER},
 }
 
-
 PLAN: Params = {"name": "_Plan", "module": "task_record"}
 """What the plan is told as, where it fails and with -v."""
 
@@ -76,7 +75,7 @@ PLAN: Params = {"name": "_Plan", "module": "task_record"}
 def operation(params: Params, *, check: bool) -> Result:
     """Note what is planned, then carry out the steps; the first that fails ends the call."""
     plan, holder = params["plan"], params["holder"]
-    ready = [_validated(step, plan, holder) for step in params["steps"]]
+    ready = [_ready(step, plan, holder) for step in params["steps"]]
     facts: Result = {}
     done: list[Result] = []
     try:
@@ -96,7 +95,7 @@ def operation(params: Params, *, check: bool) -> Result:
 def _note(plan: Params, holder: Params | None, *, check: bool) -> tuple[Result, Result]:
     """What was noted, and what is known of the task from now on. What any maker refuses, none begins."""
     with _timed(PLAN) as about:
-        given = {key: parameters(module, plan[key], None) for key, module in _plan.MAKERS.items()}
+        given = {key: _parameters(module, plan[key], None) for key, module in _plan.MAKERS.items()}
 
         def preflight(key: str) -> Result:
             return OPERATIONS[_plan.MAKERS[key]][0](given[key], check=True)
@@ -111,7 +110,7 @@ def _note(plan: Params, holder: Params | None, *, check: bool) -> tuple[Result, 
 
 def _carry_out(step: Params, given: Params, *, check: bool) -> Result:
     run, _spec = OPERATIONS[step["module"]]
-    # A database that is only begun starts its server in a process of its own, before there are any threads.
+    # A database that is only begun starts its server in a process of its own, while there are no threads.
     is_begun = step["module"] == "task_database" and not given["wait"]
     watch = contextlib.nullcontext() if is_begun else _progress.told(lambda: str(step["name"]))
     with watch, _timed(step) as about:
@@ -134,7 +133,7 @@ def _timed(step: Params) -> t.Iterator[dict[str, t.Any]]:
     about["ended"] = time.time()
 
 
-def parameters(module: str, arguments: Params, holder: Params | None) -> Params:
+def _parameters(module: str, arguments: Params, holder: Params | None) -> Params:
     """The validated parameters of a module's operation.
 
     :raises UserError: it does not take these arguments.
@@ -148,9 +147,9 @@ def parameters(module: str, arguments: Params, holder: Params | None) -> Params:
     return t.cast("Params", checked.validated_parameters)
 
 
-def _validated(step: Params, plan: Params | None, holder: Params | None) -> Params:
+def _ready(step: Params, plan: Params | None, holder: Params | None) -> Params:
     with _timed(step):
         planned = (plan or {}).get(step["planned"]) if step["planned"] else {}
         if planned is None:
             raise UserError(f"there is no plan, which {step['module']} is to take its {step['planned']} from")
-        return parameters(step["module"], {**planned, **step["arguments"]}, holder)
+        return _parameters(step["module"], {**planned, **step["arguments"]}, holder)
