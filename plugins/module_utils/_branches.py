@@ -33,7 +33,7 @@ import sys
 import time
 import typing as t
 
-from . import _db_host, _files, _pgbouncer, _postgres, _services, _standby, _stores
+from . import _db_host, _files, _hba, _pgbouncer, _postgres, _services, _standby, _stores
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._pg_server import compose
@@ -105,13 +105,6 @@ KEPT = "set synchronous_commit = on"
 
 SHARED_BLOCKS = {"wal_init_zero": "off", "wal_recycle": "off"}
 """Where a block that is written anew is another one anyway."""
-
-HBA = """\
-local all "{mark.admin}" peer map=parallel_worktrees
-local "{mark.database}" "{mark.user}","{probe}" scram-sha-256
-host "{mark.database}" "{mark.user}" 127.0.0.1/32 scram-sha-256
-"""
-"""Who comes in: the administrator from this machine, clients through PgBouncer, people of this machine as the user."""
 
 ROLES = "select rolname, rolcanlogin from pg_roles"
 HARMLESS = """
@@ -631,8 +624,7 @@ class Work:
         sockets = self._sockets(name)
         address = _postgres.Address(sockets, mark.port, mark.admin, "postgres")
         try:
-            with _pgbouncer.as_user(self.host.account.uid):
-                connection = _postgres.connect(address, None)
+            connection = _postgres.connect(address, None)
         except _postgres.driver().OperationalError as error:
             raise EnvironmentFailure(f"the server at {sockets} does not answer: {str(error).strip()}") from error
         with contextlib.closing(connection):
@@ -749,10 +741,7 @@ class Work:
             # What the golden's servers need, such as libraries to load, holds where ours does not.
             **({} if _postgres.IDENTITY_SETTING in text else {"postgresql.conf": text}),
             "postgresql.auto.conf": _postgres.config(settings),
-            "pg_hba.conf": HBA.format(mark=mark, probe=PROBE),
-            "pg_ident.conf": "".join(
-                f'parallel_worktrees "{user}" "{mark.admin}"\n' for user in dict.fromkeys(("root", self.host.user))
-            ),
+            **_hba.files(mark.admin, *_ways_in(mark)),
         }
         account = self.host.account
         for file, content in files.items():
@@ -878,8 +867,7 @@ class Work:
         reason = ""
         while True:
             try:
-                with _pgbouncer.as_user(self.host.account.uid):
-                    return _postgres.connect(address, None)
+                return _postgres.connect(address, None)
             except _postgres.driver().OperationalError as error:
                 reason = str(error).strip()
             now = time.monotonic()
@@ -914,6 +902,15 @@ _NOT_YET = "No such file|Connection refused|starting up|not yet accepting|shutti
 
 def _lock(name: str) -> str:
     return f"branch-{hashlib.sha256(name.encode()).digest()[0] % 64}"
+
+
+def _ways_in(mark: Mark) -> tuple[str, str]:
+    """Clients through PgBouncer and the probe over the socket, and clients on this machine at the branch's own port."""
+    database, user, probe = (_hba.quoted(name) for name in (mark.database, mark.user, PROBE))
+    return (
+        f"local {database} {user},{probe} scram-sha-256",
+        f"host {database} {user} 127.0.0.1/32 scram-sha-256",
+    )
 
 
 def _check_is_whole(data: str) -> None:

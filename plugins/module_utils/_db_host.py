@@ -18,7 +18,7 @@ import os
 import re
 import typing as t
 
-from . import _clusters, _files, _options
+from . import _clusters, _files, _hba, _options
 from ._errors import EnvironmentFailure, UserError
 
 HOST_FILE = "/etc/parallel-worktrees/db_host.json"
@@ -294,8 +294,9 @@ def _faults_of_source(about: dict[str, t.Any], where: str) -> t.Iterator[str]:
     yield from (f"{where}{name} is missing" for name in needed if not about.get(name))
     if not re.fullmatch(r"[a-z0-9_]{1,63}", str(about.get("slot") or "none")):
         yield f"{where}slot is {about['slot']!r}, and slots are named with small letters, digits and '_'"
-    if re.search(r'["\x00-\x1f]', str(about.get("admin"))):
-        yield f"{where}admin is {about['admin']!r}, and may have no quotes in it"
+    for key in ("database", "admin", "user"):
+        if (name := about.get(key)) is not None and (reason := _hba.fault(str(name))):
+            yield f"{where}{key} is {name!r}: {reason}"
     settings = about.get("settings")
     for name in settings if isinstance(settings, dict) else ():
         if name.lower() in _clusters.OUR_SETTINGS or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name):

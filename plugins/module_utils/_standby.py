@@ -5,8 +5,8 @@
 
 Private to this collection: may change without notice.
 
-Its server is told nothing but where its data are: all else lies in them, in ``postgresql.auto.conf``. Nobody but root
-and the system user gets in, over a socket. The password for the primary is in a file of its own beside the pool, so
+Its server is told nothing but where its data are: all else lies in them, in ``postgresql.auto.conf``. Root alone gets
+in, over a socket. The password for the primary is in a file of its own beside the pool, so
 that no copy of the data has it.
 """
 
@@ -20,7 +20,7 @@ import re
 import time
 import typing as t
 
-from . import _clusters, _commands, _files, _postgres, _secrets, _stores
+from . import _clusters, _commands, _files, _hba, _postgres, _secrets, _stores
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._pg_server import Journal, Server
 
@@ -387,13 +387,11 @@ def as_the_primary(control: t.Mapping[str, str]) -> dict[str, str]:
 
 
 def write_settings(host: Host, admin: str, data: str, settings: t.Mapping[str, t.Any]) -> None:
-    """Give data settings of our own instead of those that came with them, and let root and the system user in only."""
-    people = dict.fromkeys(("root", host.account.name))
+    """Give data settings of our own instead of those that came with them, and let root in only."""
     for name, content in {
         "postgresql.conf": "# The settings are in postgresql.auto.conf.\n",
         SETTINGS: _postgres.config(settings),
-        "pg_hba.conf": f'local all "{admin}" peer map=parallel_worktrees\n',
-        "pg_ident.conf": "".join(f'parallel_worktrees "{user}" "{admin}"\n' for user in people),
+        **_hba.files(admin),
     }.items():
         write_file(host, os.path.join(data, name), content)
 

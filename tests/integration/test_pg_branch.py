@@ -21,10 +21,12 @@ from integration.servers import fork, outcome
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _branches,
+    _db_host,
     _files,
     _pgbouncer,
     _postgres,
     _services,
+    _sources,
     _stores,
 )
 
@@ -149,6 +151,32 @@ def test_the_newest_golden_is_taken(host, name):
         with host.locked_store() as store:
             for one in (later, half_made.name):
                 store.destroy(one)
+
+
+def test_a_source_with_an_odd_name_lets_in_who_it_should_and_nobody_else(host, name, tmp_path):
+    """Names are data in pg_hba.conf, pg_ident.conf and PgBouncer's file; quotes in them let nobody in."""
+    odd = {"database": 'a", all" trust # it\'s \\', "admin": "odd, all", "keep": 9, "kind": "dump"}
+    dump = tmp_path / "odd.sql"
+    dump.write_text(branches.FILL.partition(";")[2])
+    given = json.loads(host.file.read_text())
+    other = tmp_path / "db_host.json"
+    other.write_text(json.dumps({**given, "sources": {**given["sources"], "odd": {**odd, "dump": str(dump)}}}))
+    there = branches.DbHost(_db_host.load(str(other)), other)
+    _sources.refresh(there.host, there.host.source("odd"))
+    try:
+        there.must(name, source="odd")
+        assert there.sql(name, COUNT) == [100]
+        assert there.sql(name, "select current_database()") == [odd["database"]]
+        where = {"host": os.path.join(there.host.run, name), "port": there.info()[name]["branch_port"]}
+        for user, database in ((name, "postgres"), ("anybody", odd["database"])):
+            with pytest.raises(psycopg2.OperationalError, match="no pg_hba"):
+                psycopg2.connect(**where, user=user, dbname=database)
+        psycopg2.connect(**where, user=odd["admin"], dbname="postgres").close()
+        there.must(name, state="absent")
+    finally:
+        with there.locked_store() as store:
+            for one in store.volumes("goldens/odd"):
+                store.destroy(one.name)
 
 
 def test_event_triggers_of_production_keep_nobody_from_a_branch(host, name):
