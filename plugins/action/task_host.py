@@ -9,6 +9,10 @@ import typing as t
 
 from ansible.plugins.action.add_host import ActionModule as AddHost
 
+from ..plugin_utils import _loading
+
+_loading.preload()  # before the plays over the tasks, which fork a worker for each
+
 GROUP = "parallel_worktrees_tasks"
 LEASED = ("slot", "ports")
 _CONNECTION = re.compile(

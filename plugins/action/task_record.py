@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's door of task_record.
+"""Runs task_record as every module is run, and again where the controller sees that a run has ended that held a task.
 
 Private to this collection: may change without notice.
 """
@@ -11,10 +11,10 @@ from __future__ import annotations
 import typing as t
 
 from ..module_utils._holder import Holder
-from ..plugin_utils._door import Door
+from .in_process import ActionModule as InProcess
 
 
-class ActionModule(Door, idea="_records"):
+class ActionModule(InProcess):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Where the task lives on another machine than a run that held it, only here can be seen that it has ended."""
         given = dict(self._task.args)

@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's door of task_steps.
+"""Runs task_steps as every module is run, and gives the host of the task what its plan says.
 
 Private to this collection: may change without notice.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ..plugin_utils._door import Door
+from .in_process import ActionModule as InProcess
 from .task_host import GROUP
 
 
-class ActionModule(Door, idea="_steps", drivers=("docker", "psycopg2")):
+class ActionModule(InProcess):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """The host that stands for the task has what is known from its plan on."""
         result = super().run(tmp, task_vars)

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from ansible.module_utils.basic import PASSWORD_MATCH
 
-from ansible_collections.parallel.worktrees.plugins.plugin_utils._door import Door
+from ansible_collections.parallel.worktrees.plugins.action.in_process import ActionModule as InProcess
 
 HOUSE = pathlib.Path(__file__).resolve().parents[2]
 COLLECTION = "parallel.worktrees."
@@ -60,7 +60,11 @@ MODULES = _python("modules")
 ACTIONS = _python("action")
 IDEAS = _python("module_utils")
 ROLES = {path.name: path for path in sorted((HOUSE / "roles").iterdir()) if path.is_dir()}
-DOORS = [name for name in MODULES if name in ACTIONS and issubclass(_imported("action", name).ActionModule, Door)]
+ROUTES = _yaml(HOUSE / "meta" / "runtime.yml")
+IN_PROCESS = COLLECTION + "in_process"
+DOORS = [
+    name for name in MODULES if name not in ACTIONS or issubclass(_imported("action", name).ActionModule, InProcess)
+]
 TASK_FILES = sorted(
     path
     for pattern in ("playbooks/**/*.yml", "roles/*/tasks/*.yml", "roles/*/handlers/*.yml", "molecule/**/*.yml")
@@ -74,22 +78,25 @@ role = functools.partial(pytest.mark.parametrize, "name", ROLES)
 # --- modules and their doors ----------------------------------------------------------------------------------------
 
 
-def test_a_module_and_its_action_stand_together() -> None:
-    assert sorted(MODULES) == sorted(ACTIONS)
+def test_every_module_runs_in_process() -> None:
+    """By the routing of ``meta/runtime.yml``, or by an action plugin of its own."""
+    routed = ROUTES["plugin_routing"]["modules"]
+    assert routed == {name: {"action_plugin": IN_PROCESS} for name in MODULES if name not in ACTIONS}
+    assert set(ACTIONS) <= {*MODULES, "in_process"}
 
 
 @module(MODULES)
-def test_both_doors_lead_to_one_room(name: str) -> None:
-    there, here = _imported("modules", name), _imported("action", name).ActionModule
-    if name not in DOORS:
+def test_a_module_has_what_is_called_in_process(name: str) -> None:
+    there = _imported("modules", name)
+    if name in DOORS:
+        assert callable(there.operation)
+        assert isinstance(there.ARGUMENT_SPEC, dict)
+    else:
         assert not hasattr(there, "main"), "its action does all of it, so nothing is sent to a host"
-        return
-    assert here.operation is there.operation
-    assert here.argument_spec is there.ARGUMENT_SPEC
 
 
 def test_the_action_group_has_every_module() -> None:
-    assert _yaml(HOUSE / "meta" / "runtime.yml")["action_groups"] == {"worktrees": sorted(MODULES)}
+    assert ROUTES["action_groups"] == {"worktrees": sorted(MODULES)}
 
 
 @module(MODULES)
