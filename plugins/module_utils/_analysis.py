@@ -21,15 +21,14 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
 import typing as t
 
-from . import _commands, _exec, _files, _gates, _git, _guard, _program, _readonly, _secrets
+from . import _commands, _exec, _files, _gates, _git, _guard, _mounts, _program, _readonly, _secrets
 from ._door import Params, Result
-from ._errors import EnvironmentFailure, UserError
+from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._manifest import LOGS
 from ._placing import inside
 from ._state import state_folder
@@ -159,7 +158,7 @@ def _start(folder: str, given: dict[str, t.Any]) -> None:
             raise
         for name in os.listdir(folder):
             os.unlink(os.path.join(folder, name))
-        shutil.rmtree(given["scratch"], ignore_errors=True)  # of one that was killed
+        _mounts.remove(given["scratch"])  # of one that was killed
         _files.write(os.path.join(folder, PROGRAM), _program.archive("_analysis"), mode=0o600)
         _files.write(os.path.join(folder, TASKS), json.dumps(given).encode(), mode=0o600)
         _note(folder, [_report(one["name"], folder) for one in given["checks"]])
@@ -238,7 +237,8 @@ def main(_arguments: t.Sequence[str]) -> int:
             report = ended.result()
             reports[report["name"]] = report
             _note(folder, list(reports.values()))
-    shutil.rmtree(given["scratch"], ignore_errors=True)
+    with contextlib.suppress(WorktreesError):  # the next call removes it
+        _mounts.remove(given["scratch"])
     worktree = {"name": os.path.basename(given["worktree"])}
     text = _text(given["task"], worktree, DONE, list(reports.values()))
     _files.write(os.path.join(folder, f"{SUMMARY}.txt"), text.encode("utf-8", "replace"), mode=0o600)
@@ -272,7 +272,8 @@ def _analyze(one: Params, given: Params, folder: str) -> dict[str, t.Any]:
     except EnvironmentFailure as error:
         output, ended = "", _Ended(_gates.FAILED, error.message)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with contextlib.suppress(WorktreesError):
+            _mounts.remove(scratch)
     seconds = round(time.time() - began, 1)
     report = _report(one["name"], folder, ended.verdict, ended.why, seconds)
     head = {

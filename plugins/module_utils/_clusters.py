@@ -40,7 +40,7 @@ import subprocess
 import time
 import typing as t
 
-from . import _commands, _files, _postgres, _secrets
+from . import _commands, _files, _mounts, _postgres, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._state import state_folder
@@ -321,6 +321,7 @@ def _absent(params: Params, cluster: Cluster, *, check: bool) -> Result:
     if found is not None:
         before = _state(found, running=cluster.status() is not None, ready=False)
         actions.append(f"remove cluster {found.name} in {cluster.folder}")
+        _mounts.refuse(cluster.folder)
         if not check:
             cluster.remove(found)
     if not check:
@@ -657,9 +658,9 @@ class Cluster:
 
     def remove(self, record: Record) -> None:
         """Stop the server and put the folder where it is swept away."""
+        _mounts.refuse(self.folder)
         self.stop()
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(record.socket_directory)
+        _mounts.remove(record.socket_directory)
         os.rename(self.folder, _aside(self.directory, self.name))
 
     def _give_password_and_database(self, record: Record, password: str) -> None:
@@ -828,8 +829,7 @@ def _discard(builder: Cluster, sockets: str) -> None:
     """Remove what is left of building a golden template, by us or by a run that was killed."""
     builder.stop()
     for folder in (sockets, builder.folder):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+        _mounts.remove(folder)
 
 
 def control(programs: Programs, data: str) -> dict[str, str]:
@@ -969,7 +969,7 @@ def _aside(directory: str, name: str) -> str:
 def _sweep(directory: str, name: str) -> None:
     """Remove what was laid aside, by us or by runs that were killed."""
     for left in glob.glob(os.path.join(glob.escape(directory), f".{name}~*")):
-        shutil.rmtree(left)
+        _mounts.remove(left)
 
 
 def _digest(text: str) -> str:

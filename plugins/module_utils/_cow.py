@@ -9,11 +9,9 @@ Private to this collection: may change without notice.
 from __future__ import annotations
 
 import os
-import shutil
 import typing as t
 
-from . import _commands, _files
-from ._errors import EnvironmentFailure
+from . import _commands, _files, _mounts
 
 
 def copy(source: str, target: str, *, before: t.Callable[[str], None] | None = None) -> str:
@@ -31,7 +29,7 @@ def copy(source: str, target: str, *, before: t.Callable[[str], None] | None = N
     if not done.ok and way == "reflink":
         way, done = "copy", _cp(source, partial, "never")
     if not done.ok:
-        clear(partial)
+        _mounts.remove(partial)
         raise done.failure(f"copying {source} to {target}")
     if before:
         before(partial)
@@ -55,25 +53,15 @@ def _clones(sample: str, partial: str) -> bool:
 
 
 def _cp(source: str, partial: str, reflink: str) -> _commands.Completed:
-    clear(partial)
+    _mounts.remove(partial)
     return _commands.run(("cp", "-a", f"--reflink={reflink}", "--", source, partial))
 
 
 def make_way(path: str) -> None:
     """Remove a file, link or folder, if it is there; at no time is half of it in its place."""
     if os.path.lexists(path):
+        _mounts.refuse(path)
         aside = _files.temporary_name(*os.path.split(path))
-        clear(aside)
+        _mounts.remove(aside)
         os.rename(path, aside)
-        clear(aside)
-
-
-def clear(path: str) -> None:
-    """Remove a file, link or folder, if it is there."""
-    try:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        elif os.path.lexists(path):
-            os.unlink(path)
-    except OSError as error:
-        raise EnvironmentFailure(f"cannot remove {path}: {error.strerror}") from error
+        _mounts.remove(aside)

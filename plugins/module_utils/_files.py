@@ -96,8 +96,8 @@ def is_temporary(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: str, *, create: bool = True) -> t.Iterator[int]:
-    """Hold the exclusive lock of a file or folder; it ends with the block, or with the process.
+def locked(path: str, *, create: bool = True, shared: bool = False) -> t.Iterator[int]:
+    """Hold the lock of a file or folder, exclusive or shared; it ends with the block, or with the process.
 
     A folder can be locked as it is; a file is made where ``create`` says so. The descriptor that carries the
     lock is given, for child processes that must keep it where they outlive us.
@@ -111,7 +111,7 @@ def locked(path: str, *, create: bool = True) -> t.Iterator[int]:
     except OSError as error:
         raise EnvironmentFailure(f"cannot open {path} to lock it: {error.strerror}") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield handle
     except OSError as error:
         if error.errno != errno.ENOLCK:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import os
 import re
-import secrets
 import typing as t
 
-from . import _commands, _files
+from . import _commands, _files, _trash
 from ._commands import Completed
 from ._errors import EnvironmentFailure, UserError
 
@@ -40,9 +38,6 @@ THREADS = 2
 
 MAKING = "parallel.worktrees is making it"
 """Git's lock reason on a worktree of ours that is not finished: written by git before anything else of it."""
-
-TRASH = "parallel-worktrees-trash"
-TRIES = 10
 
 _known: dict[str, str] | None = None
 """The common git directories of the folders that were asked, within ``remembering``."""
@@ -342,19 +337,7 @@ class Repository:
 
     def throw_away(self, path: str) -> str:
         """Move a file or folder out of sight in one step, to be deleted later; returns its new place."""
-        name = secrets.token_hex(8)
-        place = os.path.join(self.common, TRASH, name)
-        try:
-            try:
-                _move(path, place)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                place = os.path.join(os.path.dirname(path), f".{TRASH}-{name}")
-                os.rename(path, place)
-        except OSError as error:
-            raise EnvironmentFailure(f"cannot move {path} aside: {error.strerror}") from error
-        return place
+        return _trash.throw_away(self.common, path)
 
     def unique_commits(self, tips: t.Iterable[str], *, but: str | None = None, held: t.Sequence[str] = ()) -> list[str]:
         """Commits (id and subject) that lead to the tips and to no ref, local or of a remote.
@@ -405,16 +388,6 @@ def _is_begun_by_us(admin: str) -> bool:
     """Whether an incomplete worktree is ours: git writes the reason first, and may have been killed doing it."""
     reason = _read(os.path.join(admin, "locked")) or ""
     return reason == MAKING or (set(os.listdir(admin)) <= {"locked"} and MAKING.startswith(reason))
-
-
-def _move(path: str, place: str) -> None:
-    """Rename into a folder that is made for it, and that whoever has emptied it may just be taking away."""
-    for _number in range(TRIES):
-        with contextlib.suppress(FileNotFoundError, FileExistsError):  # the latter where it goes while it is made
-            os.makedirs(os.path.dirname(place), exist_ok=True)
-            return os.rename(path, place)
-        os.lstat(path)
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _read(path: str) -> str | None:

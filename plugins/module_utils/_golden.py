@@ -18,11 +18,10 @@ import glob
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import typing as t
 
-from . import _commands, _files, _pg_dumps, _pg_pull, _registry, _secrets
+from . import _commands, _files, _mounts, _pg_dumps, _pg_pull, _registry, _secrets
 from ._door import Params
 from ._errors import EnvironmentFailure, UserError
 from ._pg_server import Journal, Server
@@ -226,7 +225,7 @@ def _new_pull() -> t.Iterator[tuple[str, int]]:
         try:
             yield os.path.join(folder, "dump"), lock
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _mounts.remove(folder)
 
 
 def forget_pulls() -> None:
@@ -242,7 +241,7 @@ def _forget_pulls(top: str) -> None:
         # One that has just ended takes its folder away itself.
         with contextlib.suppress(FileNotFoundError):
             if not _files.is_locked(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                _mounts.remove(folder)
 
 
 def _matching(folder: str, patterns: t.Iterable[str]) -> tuple[str, ...]:

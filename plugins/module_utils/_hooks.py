@@ -15,11 +15,10 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import sys
 import typing as t
 
-from . import _files, _gates, _git, _hook, _own_config, _program
+from . import _files, _gates, _git, _hook, _mounts, _own_config, _program
 from ._door import Params, Result
 from ._errors import EnvironmentFailure
 from ._git import Repository
@@ -165,7 +164,7 @@ def remove(repository: Repository, path: str) -> None:
     _undo_earlier(repository, admin)
     _own_config.take(repository, admin, "hooksPath")
     # Last: while it is there, a run that was killed before here is gone through again.
-    shutil.rmtree(folder)
+    _mounts.remove(folder)
 
 
 def _undo_earlier(repository: Repository, admin: str) -> None:

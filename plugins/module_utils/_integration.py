@@ -17,11 +17,10 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import typing as t
 
-from . import _files, _gates, _git, _lone_branches
+from . import _files, _gates, _git, _lone_branches, _mounts
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, Repository
@@ -616,6 +615,7 @@ def _make_tree(member: Member) -> None:
         os.unlink(os.path.join(repository.admin_in(path), "index.lock"))  # of a killed run
     exactly = ("--force", "--detach", "--no-recurse-submodules")
     repository.must("checkout", "--quiet", *exactly, base, "--", doing=doing, worktree=path)
+    _mounts.refuse(path)
     repository.must("clean", "-ffdq", doing=doing, worktree=path)
 
 
@@ -629,12 +629,13 @@ def _tree_of(common: str, folder: str) -> str:
 
 
 def _forget_tree(repository: Repository, path: str) -> None:
+    _mounts.refuse(path)
     if admin := repository.admin_of(path):
         aside = repository.throw_away(admin)
-        shutil.rmtree(aside)
+        _mounts.remove(aside)
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(aside))
-    shutil.rmtree(path, ignore_errors=True)
+    _mounts.remove(path)
     with contextlib.suppress(OSError):
         os.rmdir(os.path.join(repository.common, "worktrees"))
 
@@ -651,6 +652,7 @@ def remove_tree(repository: Repository) -> None:
     """Take that worktree back, as soon as nobody integrates there: all in it is on a branch, or was refused."""
     with _files.locked(os.path.join(repository.common, "refs")), repository.locked():
         if path := left_behind(repository):
+            _mounts.refuse(path)
             for submodule in _submodule_trees(repository, path):
                 with submodule.locked():
                     _forget_tree(submodule, submodule.path)

@@ -15,10 +15,9 @@ import contextlib
 import dataclasses
 import os
 import re
-import shutil
 import typing as t
 
-from . import _commands, _pg_dumps, _postgres, _progress, _secrets
+from . import _commands, _mounts, _pg_dumps, _postgres, _progress, _secrets
 from ._door import Params
 from ._errors import EnvironmentFailure, UserError
 from ._pg_server import Server, compose
@@ -321,7 +320,7 @@ def folder_of(password_file: str) -> str:
 
 def forget(password_file: str) -> None:
     """Remove what a killed run has left of its dump."""
-    shutil.rmtree(folder_of(password_file), ignore_errors=True)
+    _mounts.remove(folder_of(password_file))
 
 
 def planned(databases: t.Iterable[Params]) -> list[str]:
@@ -336,12 +335,12 @@ def planned(databases: t.Iterable[Params]) -> list[str]:
 
 @contextlib.contextmanager
 def _new_folder(path: str) -> t.Iterator[None]:
-    shutil.rmtree(path, ignore_errors=True)
+    _mounts.remove(path)
     os.mkdir(path, 0o700)
     try:
         yield
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        _mounts.remove(path)
 
 
 def without_rows(message: str) -> str:

@@ -12,15 +12,13 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
-import shutil
-import subprocess
 import time
 import typing as t
 
-from . import _blocks, _exclude, _git, _guard, _hooks, _lone_branches, _work
+from . import _blocks, _exclude, _git, _guard, _hooks, _lone_branches, _mounts, _trash, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
-from ._git import MAKING, TRASH, Listed, Repository
+from ._git import MAKING, Listed, Repository
 from ._identity import check_branch
 from ._lone_branches import LoneBranch
 from ._manifest import LOGS, Manifest
@@ -654,7 +652,7 @@ def _clone(submodule: Member) -> None:
     url = parent.repository.must("config", "-z", "--get", f"submodule.{name}.url", doing=doing).rstrip("\0")
     # In the private folder of the worktree, with which it goes if this run is killed and nobody resumes it.
     partial = os.path.join(parent.repository.admin_in(parent.path), "parallel-worktrees-clone")
-    shutil.rmtree(partial, ignore_errors=True)
+    _mounts.remove(partial)
     # The address comes from a file of the repository, so git is to trust it as little as it does itself.
     _git.must(
         parent.path,
@@ -811,6 +809,7 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
     member.adopt = bool(mark and mark.adopted)
     if member.adopt:
         return look  # it stays, with all that is in it
+    _mounts.refuse(member.path)
     if standing.lock is not None and not half_made and not params["force"]:
         raise _is_locked(member, standing.lock)
     branch_to_delete = member.branch if params["delete_branch"] and not member.switched else None
@@ -840,6 +839,7 @@ def _look_at_leftover(member: Member, params: Params) -> Look | None:
     _refuse_escape(member.repository, member.path)
     if not os.path.isdir(member.path):
         raise UserError(f"repository {member.name}: {member.path} is not a folder", hint=f"move it away: {member.path}")
+    _mounts.refuse(member.path)
     work = _work.look_at_leftover(member.path, params["disposable"])
     if work.files and not params["force"]:
         raise UserError(
@@ -1006,7 +1006,7 @@ def _leave(member: Member) -> None:
     admin = str(repository.admin_of(member.path))
     _exclude.remove_own(repository, admin)
     for folder in (LOGS, _guard.FOLDER):
-        shutil.rmtree(os.path.join(admin, folder), ignore_errors=True)
+        _mounts.remove(os.path.join(admin, folder))
     manifest.forget()
 
 
@@ -1047,54 +1047,23 @@ def _delete_branch(member: Member, tip: str) -> None:
 
 def _tidy(tops: t.Iterable[Member]) -> None:
     """Remove the last traces, those of killed runs too: empty folders, lines that hid them, and what lies aside."""
-    trash: dict[str, list[str]] = {}
-    for member in (one for top in tops for one in top.everyone):
-        common = member.repository.common
-        if not os.path.isdir(common):
-            continue
-        trash.setdefault(common, _trash_in(os.path.join(common, TRASH), ""))
+    everyone = [one for top in tops for one in top.everyone if os.path.isdir(one.repository.common)]
+    for member in everyone:
         if not (member.inside or member.adopt or os.path.lexists(member.path)):
             parent = os.path.dirname(member.path)
-            trash[common] += _trash_in(parent, f".{TRASH}-")
             with contextlib.suppress(OSError):
                 while True:
                     os.rmdir(parent)
                     parent = os.path.dirname(parent) if member.exclusion else ""
             if member.exclusion:
-                _exclude.remove(common, member.exclusion)
-    for member in (one for top in tops for one in top.everyone):
+                _exclude.remove(member.repository.common, member.exclusion)
+    for member in everyone:
         repository = member.repository
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(repository.common, "worktrees"))
         if not any(Manifest.in_admin("", admin).exists for admin in repository.admins()):
             _exclude.clear(repository.common)
-    for folders in trash.values():
-        _discard(folders)
-
-
-def _trash_in(folder: str, prefix: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        return [entry.path for entry in os.scandir(folder) if entry.name.startswith(prefix)]
-    return []
-
-
-def _discard(folders: t.Sequence[str]) -> None:
-    """Delete in the background: nobody waits for it."""
-    script = """
-        for one do
-            rm -rf -- "$one" || { chmod -R u+rwX -- "$one" && rm -rf -- "$one"; }
-            rmdir -- "${one%/*}"
-        done
-    """
-    if folders:
-        subprocess.Popen(  # pylint: disable=ansible-bad-function # it outlives the call
-            ["/bin/sh", "-c", script, "sh", *folders],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+    _trash.discard(dict.fromkeys(member.repository.common for member in everyone))
 
 
 # --- errors of sets ---------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from integration import repos
 from integration.repos import NAMES, branches, commit, git, refused, restore, saved, status, worktrees
 from integration.workspaces import differences, snapshot
 
-from ansible_collections.parallel.worktrees.plugins.module_utils._git import TRASH
+from ansible_collections.parallel.worktrees.plugins.module_utils import _trash
 from ansible_collections.parallel.worktrees.plugins.module_utils._manifest import (
     Manifest,
     link_signature,
@@ -619,7 +619,7 @@ def test_the_trash_that_another_run_takes_away_is_made_again(sample, monkeypatch
     taken: list[str] = []
 
     def just_gone(path, *arguments, **options):
-        if TRASH in path and not taken:
+        if _trash.FOLDER in path and not taken:
             taken.append(path)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         makedirs(path, *arguments, **options)

@@ -387,6 +387,7 @@ def test_a_removal_that_got_half_way(sample):
     (common / "parallel-worktrees-trash" / "0123" / "file").write_text("")
     (common / "info" / ".exclude.parallel-worktrees").write_text("half")
     aside = sample.tree("docs").parent / ".parallel-worktrees-trash-0123"
+    (common / "parallel-worktrees-trash" / "0123.elsewhere").write_text(str(aside))
     aside.mkdir()
     (aside / "read-only").mkdir()
     (aside / "read-only" / "file").write_text("")
