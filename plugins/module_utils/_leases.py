@@ -16,7 +16,7 @@ import socket
 import time
 import typing as t
 
-from . import _registry
+from . import _registry, _registry_file
 from ._door import Params, Result
 from ._errors import UserError
 from ._registry import Registry
@@ -233,13 +233,16 @@ def _leased(registry: _registry.Registry, workspace: str, owner: str) -> Lease |
     ports = registry.sql.execute(
         "select name, number from port where workspace = ? and owner = ? order by number", (workspace, owner)
     )
-    return Lease(
-        owner=owner,
-        slot=found["slot"],
-        ports=dict(map(tuple, ports)),
-        passed_over=json.loads(found["passed_over"]),
-        expires=found["expires"],
-    )
+    try:
+        return Lease(
+            owner=owner,
+            slot=int(found["slot"]),
+            ports=dict(map(tuple, ports)),
+            passed_over=json.loads(found["passed_over"]),
+            expires=None if found["expires"] is None else float(found["expires"]),
+        )
+    except (TypeError, ValueError) as error:
+        raise _registry_file.malformed(f"its lease of {owner}") from error
 
 
 def all_leases(registry: _registry.Registry) -> dict[tuple[str, str], Lease]:

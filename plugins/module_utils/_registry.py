@@ -18,77 +18,14 @@ import os
 import sqlite3
 import time
 import typing as t
-import urllib.parse
 
-from ._errors import EnvironmentFailure, UserError
+from . import _registry_file
+from ._errors import UserError
 from ._holder import Holder
 from ._identity import Identity, distinct_subdomain
 from ._state import registry_path
 
 STATUS = "ansible-playbook parallel.worktrees.status -e @workspace.yml"
-
-SCHEMA = """
-create table registry (
-    id text not null
-);
-insert into registry (id) values (lower(hex(randomblob(4))));
-create table task (
-    workspace text not null,
-    name text not null,
-    root text not null,
-    branch text not null,
-    slug text not null,
-    subdomain text not null,
-    state text not null,
-    holder text,
-    plan text not null default '{}',
-    created real not null,
-    updated real not null,
-    primary key (workspace, name),
-    unique (workspace, slug)
-) without rowid;
-create table lease (
-    workspace text not null,
-    owner text not null,
-    slot integer not null,
-    created real not null,
-    primary key (workspace, owner),
-    unique (workspace, slot)
-) without rowid;
-create table port (
-    number integer primary key,
-    name text not null,
-    workspace text not null,
-    owner text not null,
-    foreign key (workspace, owner) references lease (workspace, owner) on delete cascade
-);
-create table past (
-    workspace text not null,
-    name text not null,
-    ended real not null,
-    primary key (workspace, name)
-) without rowid;
-"""
-RESERVATIONS = """
-create table reservation (
-    workspace text not null,
-    repo text not null,
-    glob text not null,
-    task text not null,
-    reason text not null,
-    expires real not null,
-    primary key (workspace, repo, glob, task),
-    foreign key (workspace, task) references task (workspace, name) on delete cascade
-) without rowid;
-"""
-LEASES_THAT_END = """
-alter table lease add column seconds real;
-alter table lease add column expires real;
-alter table lease add column passed_over text not null default '[]';
-"""
-VERSIONS = (SCHEMA, RESERVATIONS, LEASES_THAT_END)
-"""What brings a registry from each version to the next."""
-BUSY_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,22 +144,13 @@ class Registry:
         if taken:
             identity = distinct_subdomain(identity)
         now = time.time()
+        names = dataclasses.asdict(identity)
+        row = {"workspace": workspace, "root": root, **names, "plan": "{}", "state": "provisioning"}
+        row |= {"holder": _dump_holder(holder), "created": now, "updated": now}
+        row["digest"] = _registry_file.digest(self.id, row)
+        columns, values = ", ".join(row), ", ".join(f":{key}" for key in row)
         try:
-            self.sql.execute(
-                "insert into task (workspace, name, root, branch, slug, subdomain, state, holder, created, updated)"
-                " values (?, ?, ?, ?, ?, ?, 'provisioning', ?, ?, ?)",
-                (
-                    workspace,
-                    identity.name,
-                    root,
-                    identity.branch,
-                    identity.slug,
-                    identity.subdomain,
-                    _dump_holder(holder),
-                    now,
-                    now,
-                ),
-            )
+            self.sql.execute(f"insert into task ({columns}) values ({values})", row)  # noqa: S608 - names of ours
         except sqlite3.IntegrityError as error:
             raise UserError(
                 f"the branch {identity.branch!r} belongs to another task of workspace {workspace}",
@@ -232,16 +160,13 @@ class Registry:
 
     def update(self, record: Record, *, state: str, holder: Holder | None, plan: dict[str, t.Any]) -> Record:
         now = time.time()
+        row = {"workspace": record.workspace, "root": record.root, **dataclasses.asdict(record.identity)}
+        row |= {"state": state, "holder": _dump_holder(holder), "plan": json.dumps(plan), "updated": now}
+        row["digest"] = _registry_file.digest(self.id, row)
         self.sql.execute(
-            "update task set state = ?, holder = ?, plan = ?, updated = ? where workspace = ? and name = ?",
-            (
-                state,
-                _dump_holder(holder),
-                json.dumps(plan),
-                now,
-                record.workspace,
-                record.identity.name,
-            ),
+            "update task set state = :state, holder = :holder, plan = :plan, updated = :updated, digest = :digest"
+            " where workspace = :workspace and name = :name",
+            row,
         )
         return dataclasses.replace(record, state=state, holder=holder, plan=plan, updated=now)
 
@@ -258,17 +183,20 @@ class Registry:
         self.sql.execute("insert or replace into past (workspace, name, ended) values (?, ?, ?)", (*key, time.time()))
 
     def _record(self, row: sqlite3.Row) -> Record:
-        return Record(
-            registry=self.id,
-            workspace=row["workspace"],
-            root=row["root"],
-            identity=Identity(row["name"], row["branch"], row["slug"], row["subdomain"]),
-            state=row["state"],
-            holder=None if row["holder"] is None else Holder(**json.loads(row["holder"])),
-            plan=json.loads(row["plan"]),
-            created=row["created"],
-            updated=row["updated"],
-        )
+        try:
+            return Record(
+                registry=self.id,
+                workspace=row["workspace"],
+                root=row["root"],
+                identity=Identity(row["name"], row["branch"], row["slug"], row["subdomain"]),
+                state=row["state"],
+                holder=None if row["holder"] is None else Holder(**json.loads(row["holder"])),
+                plan=json.loads(row["plan"]),
+                created=float(row["created"]),
+                updated=float(row["updated"]),
+            )
+        except (TypeError, ValueError) as error:
+            raise _registry_file.malformed(f"its record of task {row['name']}") from error
 
     def ended(self, workspace: str, name: str) -> float | None:
         """When a task of that name was last given back, in seconds since the epoch."""
@@ -288,75 +216,7 @@ def opened(path: str | None, *, write: bool) -> t.Iterator[Registry]:
 
     :arg path: the file; the user's own where it is None.
     :arg write: without it the transaction is undone at its end, and no file is made or touched.
-    :raises EnvironmentFailure: the file is damaged, read-only, on a full disk, or of a newer version.
+    :raises EnvironmentFailure: the file is damaged, lost, read-only, on a full disk, locked, or of a newer version.
     """
-    path = os.path.expanduser(path) if path else registry_path()
-    try:
-        connection = _connect(path, write=write)
-        with contextlib.closing(connection):
-            connection.execute("begin immediate" if write else "begin")
-            _ensure_schema(connection, path)
-            yield Registry(connection)
-            connection.execute("commit" if write else "rollback")
-    except sqlite3.DatabaseError as error:
-        raise _failure(path, error) from error
-
-
-def _connect(path: str, *, write: bool) -> sqlite3.Connection:
-    if write:
-        try:
-            os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise EnvironmentFailure(f"cannot make the folder of the registry {path}: {error.strerror}") from error
-        target = path
-    elif os.path.exists(path):
-        # Only one who may write can undo what a killed run left half written; the journal tells of it.
-        mode = "rw" if os.path.exists(f"{path}-journal") else "ro"
-        target = f"file:{urllib.parse.quote(path)}?mode={mode}"
-    else:
-        target = ":memory:"
-    is_new = not os.path.exists(path)
-    connection = sqlite3.connect(target, uri=target.startswith("file:"), timeout=BUSY_SECONDS, isolation_level=None)
-    connection.row_factory = sqlite3.Row
-    if write and is_new:
-        # Other users of a shared registry get the access that its folder gives them; a private one stays private.
-        with contextlib.suppress(OSError):
-            if os.stat(os.path.dirname(path) or ".").st_mode & 0o077 == 0:
-                os.chmod(path, 0o600)
-    elif not write and not is_new:
-        # What check mode would write must go somewhere: a copy in memory.
-        copy = sqlite3.connect(":memory:", isolation_level=None)
-        copy.row_factory = sqlite3.Row
-        with contextlib.closing(connection):
-            connection.backup(copy)
-        connection = copy
-    connection.execute("pragma foreign_keys = on")
-    return connection
-
-
-def _ensure_schema(connection: sqlite3.Connection, path: str) -> None:
-    version = connection.execute("pragma user_version").fetchone()[0]
-    if version > len(VERSIONS):
-        raise EnvironmentFailure(
-            f"the registry {path} has version {version}, and this collection knows {len(VERSIONS)}",
-            hint="update the collection: ansible-galaxy collection install parallel.worktrees --upgrade",
-        )
-    statements = [one for script in VERSIONS[version:] for one in script.split(";\n") if one.strip()]
-    for statement in statements:
-        connection.execute(statement)
-    if statements:
-        connection.execute(f"pragma user_version = {len(VERSIONS):d}")
-
-
-def _failure(path: str, error: sqlite3.DatabaseError) -> EnvironmentFailure:
-    reason = str(error)
-    hints = {
-        "malformed": f"put it aside and see what is left: mv {path} {path}.damaged, then run status",
-        "not a database": f"put it aside and see what is left: mv {path} {path}.damaged, then run status",
-        "readonly": f"give this user write access: ls -l {path}",
-        "full": "free some space: df -h",
-        "locked": "another process holds it; try again when that has ended",
-        "unable to open": f"look at the folder and its owner: ls -ld {os.path.dirname(path)}",
-    }
-    hint = next((text for words, text in hints.items() if words in reason), None)
-    return EnvironmentFailure(f"cannot use the registry {path}: {reason}", hint=hint)
+    with _registry_file.transaction(os.path.expanduser(path) if path else registry_path(), write=write) as connection:
+        yield Registry(connection)

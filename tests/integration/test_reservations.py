@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import sqlite3
 import typing as t
 
 import pytest
@@ -13,7 +15,13 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from integration.repos import commit, git, refused, succeeded
 from integration.test_hooks import attempt, hooks
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _records, _registry, _reservations, _status
+from ansible_collections.parallel.worktrees.plugins.module_utils import (
+    _records,
+    _registry,
+    _registry_file,
+    _reservations,
+    _status,
+)
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer, filled
 
 SPACE = "shop"
@@ -113,9 +121,12 @@ def test_status_tells_them(registry):
 
 def test_a_registry_of_before_learns_of_them(tmp_path):
     path = str(tmp_path / "registry.sqlite3")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_registry, "VERSIONS", _registry.VERSIONS[:1])
-        record(path, "fix", "provisioning")
+    with contextlib.closing(connection := sqlite3.connect(path)), connection:
+        connection.executescript(_registry_file.SCHEMA)
+        values = "(?, 'fix', '/', 'fix', 'fix', 'fix', 'ready', '{}', 1, 1)"
+        columns = "(workspace, name, root, branch, slug, subdomain, state, plan, created, updated)"
+        connection.execute(f"insert into task {columns} values {values}", (SPACE,))
+        connection.execute("pragma user_version = 1")
     succeeded(reserve(path, "fix", "src"))
     assert held(path) == [("fix", "docs", "src")]
 

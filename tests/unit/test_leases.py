@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ports import free_base
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _leases, _registry
+from ansible_collections.parallel.worktrees.plugins.module_utils import _leases, _registry_file
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
 
 DEFAULTS = {key: spec.get("default") for key, spec in _leases.ARGUMENT_SPEC.items()}
@@ -264,7 +264,7 @@ def test_the_main_trees_ports(registry: pathlib.Path) -> None:
 
 def test_a_registry_of_the_version_before_is_brought_up_to_date(registry: pathlib.Path) -> None:
     with contextlib.closing(connection := sqlite3.connect(registry)), connection:
-        connection.executescript(_registry.SCHEMA)
+        connection.executescript(_registry_file.SCHEMA)
         connection.execute("insert into lease (workspace, owner, slot, created) values ('w', 'A', 1, 0)")
         connection.execute("pragma user_version = 1")
     assert slots(lease(registry, "B", check=True)) == [2]
