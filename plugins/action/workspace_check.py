@@ -15,6 +15,7 @@ from ansible.plugins.action import ActionBase
 from ..module_utils._errors import UserError
 from ..module_utils._options import NotYet, faults, meant, strays
 from ..module_utils._workspace import is_true, refuse_contradiction, worktree_set
+from ..plugin_utils._machines import machines
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
 
@@ -29,6 +30,9 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables = task_vars or {}
         try:
+            if "machines" in self._task.args:
+                machines(self._task.args["machines"], variables, loader=self._loader, template=self._templar.template)
+                return {"changed": False}
             if "records" in self._task.args:
                 _refuse_lacking(self._task.args["records"], self._resolve(variables.get("repos")))
                 return {"changed": False}

@@ -22,7 +22,10 @@ description:
     check mode and with C(-v).
   - A play whose name begins with C(Report) shows no steps and tells its failures on standard error. A playbook of such
     plays alone prints its reports and nothing else, so that they can be piped into another program.
-  - With the variable C(format=json) every line goes to standard error but the answer of each task.
+  - With the variable C(format=json) every line goes to standard error but the answer, which is one JSON document. Of a
+    call that names one task it is the object of that task; of one that names several (C(task=a,b), C(count),
+    C(all_tasks)) it is a dictionary whose C(tasks) is a list of these. A task that was refused or has failed is among
+    them, with C(failed), C(failure), C(msg) and C(hint); what the whole call was refused for is told beside them.
   - A failure is told with its message only. C(-v) adds hidden steps, rescued and ignored failures and the play recap,
     C(-vv) the results of tasks; tracebacks come with the setting E(ANSIBLE_DISPLAY_TRACEBACK).
 requirements:
@@ -46,6 +49,8 @@ from ansible import constants as C
 from ansible import context
 from ansible.parsing.splitter import split_args
 from ansible.plugins.callback import CallbackBase
+
+from ..plugin_utils._answer import Answer, names_several
 
 if t.TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
@@ -161,6 +166,12 @@ def indent(text: str) -> str:
     return textwrap.indent(text.rstrip("\n"), "    ")
 
 
+def task_of(host: Host) -> str | None:
+    """The name of the task that a host stands for."""
+    facts = host.get_vars().get("task_facts")
+    return str(facts["name"]) if isinstance(facts, c.Mapping) else None
+
+
 def action_of(task: Task) -> str:
     """The module of a task, without its collection."""
     return task.action.rpartition(".")[2]
@@ -202,13 +213,14 @@ class CallbackModule(CallbackBase):
 
     def _reset(self) -> None:
         self._start = time.monotonic()
-        self._has_spoken = self._is_report = self._is_free = self._is_json = False
+        self._has_spoken = self._is_report = self._is_free = self._is_json = self._is_several = False
         self._steps: dict[str, Step] = {}
         self._plays: dict[str, dict[str, None]] = {}  # the hosts of each play, in order
         self._hosts: dict[str, None] = {}  # those of the current one
         self._gone: set[str] = set()
         self._items: dict[tuple[str, str], list[CallbackTaskResult]] = {}  # failures of a loop that still runs
         self._texts: list[tuple[str, str, str]] = []
+        self._answer = Answer()
         self._rescued: dict[str, list[tuple[str, str]]] = {}
 
     # What Ansible tells
@@ -220,7 +232,9 @@ class CallbackModule(CallbackBase):
         self._finish(self._steps)
         name = play.get_name().strip()
         self._is_report = name.startswith("Report")
-        self._is_json = play.get_variable_manager().extra_vars.get("format") == "json"
+        given = play.get_variable_manager().extra_vars
+        self._is_json = given.get("format") == "json"
+        self._is_several = names_several(given)
         self._is_free = play.strategy.rpartition(".")[2] == "free"
         self._hosts = self._plays.setdefault(play._uuid, {})
         if self._display.verbosity:
@@ -285,14 +299,13 @@ class CallbackModule(CallbackBase):
         self._is_report = False
         hosts = list(dict.fromkeys(host for play in self._plays.values() for host in play))
         texts = sorted(self._texts, key=lambda text: hosts.index(text[0]))
+        if self._is_json and (answer := self._answer.text(hosts, is_several=self._is_several)):
+            self._display.display(answer)
         for _host, key, text in texts:
             if key == "report":
                 self._display.display(text)
         summaries = [text.rstrip("\n") for _host, key, text in texts if key == "summary"]
         for text in summaries:
-            if self._is_json and text.startswith("{"):
-                self._display.display(text)
-                continue
             self._say(f"\n{text}" if "\n" in text else text)
         if summaries and self._has_spoken:
             self._say("")
@@ -336,7 +349,9 @@ class CallbackModule(CallbackBase):
             self._gone.add(host)
         for part in self._parts(result):
             told = [(key, part[key]) for key in ("summary", "report") if isinstance(part.get(key), str)]
-            self._texts += [(host, key, text.replace(WORKSPACE, self._workspace)) for key, text in told]
+            for key, text in told:
+                if not (self._is_json and self._answer.take(host, text, is_task=task_of(result.host) is not None)):
+                    self._texts.append((host, key, text.replace(WORKSPACE, self._workspace)))
             inner = self._inner(result, part, "changed" if part.get("changed") else "ok") if "step" in part else step
             details: list[str] = []
             if isinstance(actions := part.get("actions"), list):
@@ -371,6 +386,8 @@ class CallbackModule(CallbackBase):
         first, *rest = (line.replace(WORKSPACE, self._workspace) for line in reason(data))
         if word == "RESCUED":
             self._rescued.setdefault(host, []).append((where, first))
+        if word in ("FAILED", "UNREACHABLE"):
+            self._answer.fail(host, task_of(result.host), data)
         if word in ("RESCUED", "IGNORED") and not self._display.verbosity:
             return
         if is_in(result.task, "rescue", "always"):

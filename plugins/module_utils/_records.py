@@ -287,10 +287,10 @@ def _summary_of(step: Step, names: list[str], before: dict[str, Record | None], 
     if facts and state == "absent":
         return _summary.given_back(facts, style=style, check=step.check)
     if state == "removing" and step.params["all_tasks"] and not names:
-        return f"workspace {step.workspace} has no task\n"
+        return "[]" if style == "json" else f"workspace {step.workspace} has no task\n"
     if state == "removing" and missing:
         ended = {name: age(step.registry.ended(step.workspace, name) or 0) for name in missing}
-        return _summary.nothing_to_give_back(ended)
+        return _summary.nothing_to_give_back(ended, style=style)
     return None
 
 

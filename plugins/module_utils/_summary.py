@@ -62,8 +62,10 @@ def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
     return f"{facts['name']}: {_state('given back', check)}\n" + _aligned(rows)
 
 
-def nothing_to_give_back(names: t.Mapping[str, str]) -> str:
+def nothing_to_give_back(names: t.Mapping[str, str], *, style: str) -> str:
     """For tasks that were torn down before; ``names`` maps them to how long ago."""
+    if style == "json":
+        return json.dumps([{"name": name, "state": "absent"} for name in names])
     return "".join(f"{name}: nothing to tear down, it was given back {ago} ago\n" for name, ago in names.items())
 
 

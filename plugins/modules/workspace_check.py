@@ -39,6 +39,15 @@ options:
       - With them, nothing else is looked at than C(repos), which has to name repositories that each of them has.
     type: list
     elements: dict
+  machines:
+    description:
+      - The variable that names the hosts which a playbook works on, as P(parallel.worktrees.machines#lookup) takes it.
+      - With it, nothing else is looked at than that. Hosts that the inventory does not have are refused, and so is a
+        variable that the inventory says for some hosts only.
+    type: str
+    choices:
+      - workspace_machine
+      - db_host
 notes:
   - It takes the place of the validation that Ansible does for each role and host, which cannot be done before the facts
     of a task are there.

@@ -479,13 +479,35 @@ def test_documentation(stage: Stage) -> None:
     assert (doc["name"], doc["type"], doc["version_added"]) == ("steps", "stdout", "1.0.0")
 
 
-def test_an_answer_in_json_is_all_that_can_be_piped(stage: Stage) -> None:
-    plays = """
-    - tasks:
-        - {name: Make, act: {changed: true}}
-        - {name: Ready, act: {summary: '{"name": "{{ inventory_hostname }}"}'}}
-    """
-    done = stage.run(plays, "--check", "-e", "format=json", hosts="a,b")
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"name": "a"}, {"name": "b"}]
+TASKS = """
+- name: Admit
+  tasks:
+    - {name: Admit, act: {summary: "{{ missing | default('') }}", msg: not so, failure: user, hint: do,
+                          failed: "{{ refused | default(false) }}"}}
+    - {name: Host, add_host: {name: "{{ item }}", groups: tasks, task_facts: {name: "{{ item }}"}}, loop: [a, b]}
+- hosts: tasks
+  tasks:
+    - {name: Make, act: {changed: true, msg: "no\\nhint: do", failure: user, hint: do,
+                         failed: "{{ inventory_hostname == bad | default('') }}"}}
+    - {name: Ready, act: {summary: '{"name": "{{ inventory_hostname }}"}'}}
+"""
+REFUSAL = {"failed": True, "failure": "user", "hint": "do"}
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ({}, {"tasks": [{"name": "a"}, {"name": "b"}]}),
+        ({"bad": "a", "task": "a,b"}, {"tasks": [{"name": "a", "msg": "no", **REFUSAL}, {"name": "b"}]}),
+        ({"missing": '[{"name": "c"}]'}, {"tasks": [{"name": "c"}, {"name": "a"}, {"name": "b"}]}),
+        ({"refused": "true", "task": "a,b"}, {"tasks": [], "msg": "not so", **REFUSAL}),
+        ({"refused": "true", "all_tasks": True}, {"tasks": [], "msg": "not so", **REFUSAL}),
+        ({"refused": "true", "task": "a"}, {"msg": "not so", **REFUSAL}),
+    ],
+    ids=["two", "one is refused", "one is absent", "all are refused", "whoever there is", "the only one is refused"],
+)
+def test_an_answer_in_json_is_one_document(stage: Stage, given: dict[str, t.Any], answer: dict[str, t.Any]) -> None:
+    done = stage.run(TASKS, "--check", "-e", json.dumps({"format": "json", **given}), hosts="localhost")
+    assert json.loads(done.stdout) == answer
     assert "dry run: nothing is changed" in done.stderr
-    assert "Make" in done.stderr
+    assert ("refused" in given) or "Make" in done.stderr

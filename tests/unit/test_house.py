@@ -242,6 +242,20 @@ def _check_options(given: dict[str, t.Any], options: dict[str, t.Any], where: st
                     _check_options(inner, options[name]["suboptions"], f"{where}.{name}")
 
 
+def test_every_playbook_looks_at_the_inventory_first() -> None:
+    """A play whose pattern matches no host is no failure to Ansible."""
+    for path in sorted((HOUSE / "playbooks").glob("*.yml")):
+        first, *plays = _yaml(path)
+        if path.stem == "machines":
+            continue
+        assert first.get("ansible.builtin.import_playbook") == "machines.yml", path.name
+        variable = first.get("vars", {}).get("machines_of", "workspace_machine")
+        for play in plays:
+            named = re.findall(r"query\('parallel.worktrees.machines', '(\w+)'\)", str(play["hosts"]))
+            assert set(named) <= {*re.findall(r"\w+", variable)}, path.name
+            assert named or play["hosts"] == "{{ groups.parallel_worktrees_tasks | default([]) }}", path.name
+
+
 # --- imports --------------------------------------------------------------------------------------------------------
 
 

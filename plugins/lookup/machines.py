@@ -1,0 +1,62 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.plugins.lookup import LookupBase
+
+from ..module_utils._errors import UserError
+from ..plugin_utils._machines import NotYet, machines
+
+if t.TYPE_CHECKING:
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.template import Templar
+
+DOCUMENTATION = r"""
+name: machines
+version_added: 1.0.0
+author: parallel.worktrees contributors (@parallel-worktrees)
+short_description: The hosts that a playbook of this collection works on
+description:
+  - Returns the hosts of the inventory that a variable names, for C(hosts) of a play. The variable is read from the
+    command line, from the workspace file, or from what the inventory says for all hosts (C(group_vars/all.yml)).
+  - It returns an empty list where M(parallel.worktrees.workspace_check) refuses the variable.
+options:
+  _terms:
+    description:
+      - V(workspace_machine), which defaults to V(localhost), or V(db_host), which defaults to the group V(db_hosts).
+    required: true
+  refused:
+    description:
+      - The other way round. V(localhost), where it can be told, if the variable is refused or cannot be looked at yet;
+        else an empty list.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Work where the tasks live
+  hosts: "{{ query('parallel.worktrees.machines', 'workspace_machine') }}"
+"""
+
+RETURN = r"""
+_list:
+  description: Names of hosts.
+  type: list
+  elements: str
+"""
+
+
+class LookupModule(LookupBase):
+    def run(self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[str]:
+        self.set_options(var_options=variables, direct=kwargs)
+        is_refused = self.get_option("refused")
+        loader, templar = t.cast("DataLoader", self._loader), t.cast("Templar", self._templar)
+        try:
+            found = machines(terms[0], variables or {}, loader=loader, template=templar.template)
+        except (UserError, NotYet):
+            return ["localhost"] if is_refused else []
+        return [] if is_refused else found
