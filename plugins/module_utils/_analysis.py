@@ -301,21 +301,21 @@ def _run(one: Params, given: Params, scratch: str, variables: t.Mapping[str, str
         given["kind"],
         given["folders"],
         folder,
-        ("/bin/sh", "-c", one["command"]),
+        (*_commands.SHELL, one["command"]),
         image=given["image"],
     )
     stdin = None
     if is_contained:  # what is among the arguments or the environment of a container, anybody can read
-        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
+        # Where the image names no locale, text would be taken for ASCII.
+        lines = ['export LANG="${LANG:-C.UTF-8}"\n']
+        lines += [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
         if guard := _guard.of(folder):
             lines.append(f'export PATH={shlex.quote(guard)}:"$PATH"\n')
         stdin, variables = "".join(lines).encode(), {}
     else:
         variables = _exec.guarded(variables, folder)
-    environment = {**dict.fromkeys(_git.LOCATION), **variables}
-    return _commands.run(
-        ("timeout", "--kill-after=5", str(given["timeout"]), *argv), cwd="/", env=environment, stdin=stdin
-    )
+    within = ("timeout", "--kill-after=5", str(given["timeout"]))
+    return _commands.run((*within, *argv), cwd="/", env=variables, stdin=stdin, for_task=True)
 
 
 def _ended(done: _commands.Completed, timeout: int) -> _Ended:

@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Running other programs: lists of arguments, the C locale, and failures that quote their last words.
+"""Running other programs, and lines of shell that a workspace names; failures quote their last words.
 
 Private to this collection: may change without notice.
 """
@@ -14,9 +14,11 @@ import shlex
 import subprocess
 import typing as t
 
+from . import _environment
 from ._errors import EnvironmentFailure
 
 LAST_WORDS = 20
+SHELL = ("/bin/sh", "-c")
 
 NEXT_LINE = ":\n"
 """Between how a command ended and what it said, where that begins on a line of its own."""
@@ -63,20 +65,21 @@ def run(
     stdin: bytes | None = None,
     keep: t.Sequence[int] = (),
     apart: bool = False,
+    for_task: bool = False,
 ) -> Completed:
     """Run a program to its end and return what it answered, whatever its exit code.
 
     :arg env: variables beside the inherited ones; None takes one away.
     :arg keep: file descriptors that the program inherits, such as that of a lock it must outlive us with.
     :arg apart: in a session of its own, so that a signal to all of us (Ctrl-C, a kill of the group) does not reach it.
+    :arg for_task: it is a command of a task, or runs one, so it has the caller's locale.
     :raises EnvironmentFailure: the program is not there, or may not be run.
     """
-    variables = {**os.environ, "LC_ALL": "C", **(env or {})}
     try:
         done = subprocess.run(  # pylint: disable=ansible-bad-function # action plugins have no run_command
             list(argv),
             cwd=cwd,
-            env={name: value for name, value in variables.items() if value is not None},
+            env=_environment.of_command(env) if for_task else _environment.of_program(env),
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -97,6 +100,11 @@ def run(
         done.stdout.decode("utf-8", "surrogateescape"),
         done.stderr.decode("utf-8", "replace"),
     )
+
+
+def run_line(line: str, **options: t.Any) -> Completed:
+    """Run a line of the workspace's own file, or one that its user typed: a shell is what its author expects."""
+    return run((*SHELL, line), for_task=True, **options)
 
 
 def must(argv: t.Sequence[str], *, doing: str, hint: str | None = None, **options: t.Any) -> str:

@@ -38,9 +38,8 @@ def operation(params: Params, *, check: bool) -> Result:
         raise EnvironmentFailure(f"there is no folder {folder}", hint="run provision again: it makes what is missing")
     if check:
         return {"changed": True, "diff": [], "actions": [f"run '{command}' in {folder}"], "stdout": "", "stderr": ""}
-    # The line was typed by the user, as for a shell.
     env = variables(params["variables"], params["password_file"], folder)
-    done = _commands.run(("/bin/sh", "-c", command), cwd=folder, env=env)
+    done = _commands.run_line(command, cwd=folder, env=env)
     known = known_secrets(params["password_file"])
     stdout, stderr = _secrets.mask(done.stdout, known), _secrets.mask(done.stderr, known)
     if not done.ok:

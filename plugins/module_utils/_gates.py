@@ -251,10 +251,7 @@ def _run_command(one: Params, path: str, stage: str, around: Surroundings) -> tu
     folder = inside(path, one["folder"])
     if not os.path.isdir(folder):
         return f"there is no folder {folder}", None
-    # What git sets for a hook would lead a test that makes repositories to commit into this one.
-    variables = {**dict.fromkeys(_git.LOCATION), **_exec.guarded(around.variables, folder)}
-    # The command is a line of the workspace's own file, so a shell is what its author expects.
-    done = _commands.run(("/bin/sh", "-c", one["command"]), cwd=folder, env=variables)
+    done = _commands.run_line(one["command"], cwd=folder, env=_exec.guarded(around.variables, folder))
     output = _secrets.mask(done.stdout + done.stderr, around.known)
     log = None
     if admin := _git.admin_folder(path):

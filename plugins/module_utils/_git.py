@@ -18,19 +18,12 @@ from . import _commands, _files, _trash
 from ._commands import Completed
 from ._errors import EnvironmentFailure, UserError
 
-LOCATION = (
-    "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_PREFIX GIT_OBJECT_DIRECTORY GIT_NAMESPACE "
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_IMPLICIT_WORK_TREE GIT_INTERNAL_SUPER_PREFIX GIT_SHALLOW_FILE "
-    "GIT_GRAFT_FILE GIT_REPLACE_REF_BASE GIT_NO_REPLACE_OBJECTS GIT_LITERAL_PATHSPECS GIT_GLOB_PATHSPECS "
-    "GIT_NOGLOB_PATHSPECS GIT_ICASE_PATHSPECS"
-).split()
-"""What git sets for its hooks, and what would lead commands run in them to another repository or other files
-(git rev-parse --local-env-vars, without the user's configuration; git(1) on pathspecs)."""
-
 _ENVIRONMENT: dict[str, str | None] = {
-    **dict.fromkeys(LOCATION),
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
+    # Git's own words stay English, and what it runs (hooks, filters, credential helpers) does not take text for ASCII.
+    "LC_ALL": "C.UTF-8",
+    "LANGUAGE": None,
 }
 
 THREADS = 2

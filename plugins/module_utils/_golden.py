@@ -113,8 +113,7 @@ class Golden:
             "DATABASE_URL": _secrets.reveal(address.facts("", None)["url"], known),
         }
         for command in self.commands:
-            # A line of the workspace's own file, so a shell is what its author expects.
-            done = _commands.run(("/bin/sh", "-c", command), cwd=self.folder, env=variables)
+            done = _commands.run_line(command, cwd=self.folder, env=variables)
             if not done.ok:
                 ending = done.ending(_secrets.mask(done.stdout + done.stderr, known), _commands.NEXT_LINE)
                 raise EnvironmentFailure(

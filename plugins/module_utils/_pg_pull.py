@@ -146,8 +146,7 @@ class Pull:
                 words = error.strerror if isinstance(error, OSError) else "it is no text"
                 raise UserError(f"pull: cannot read {self._told}: {words}") from None
         else:
-            # A line of the workspace's own file, so a shell is what its author expects.
-            done = _commands.run(("/bin/sh", "-c", self.asked))
+            done = _commands.run_line(self.asked)
             if not done.ok:
                 raise EnvironmentFailure(f"pull: {self._told} {done.ending(hide(done.stderr, {}))}")
             url = done.stdout

@@ -118,9 +118,8 @@ def _run_all(steps: list[Step], params: Params, known: t.Mapping[str, str], *, a
 
 def _run(worktree: Params, given: Params, params: Params, known: t.Mapping[str, str]) -> None:
     folder = inside(worktree["path"], given["folder"])
-    # The command is a line of the workspace's own file, so a shell is what its author expects.
     variables = _exec.variables(params["variables"], params["password_file"], folder)
-    done = _commands.run(("/bin/sh", "-c", given["command"]), cwd=folder, env=variables)
+    done = _commands.run_line(given["command"], cwd=folder, env=variables)
     output = _secrets.mask(done.stdout + done.stderr, known)
     hint = "mend it and run provision again: it goes on here"
     admin = _git.admin_folder(worktree["path"])

@@ -42,7 +42,9 @@ options:
     type: path
   variables:
     description:
-      - Environment variables of the command, beside the inherited ones and C(LC_ALL=C), which one of them may replace.
+      - Environment variables of the command, beside those of the caller, which one of them may replace. Those that lead
+        git to another repository (C(git rev-parse --local-env-vars)) are not inherited, and a caller without a locale
+        gives C(LC_ALL=C.UTF-8).
       - Where a value has the placeholder of the password, as has
         RV(parallel.worktrees.task_database#module:database.url), the command gets the password. V(none) is an empty
         text.

@@ -1,0 +1,69 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The environment of every program that is run here: the caller's, without what leads git to another repository.
+
+Private to this collection: may change without notice.
+
+A playbook that is started by a git hook or alias inherits variables that name the repository, index and objects of that
+git command. Neither git as it is run here nor a command of a task may see them.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+LOCATION = (
+    "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_PREFIX GIT_OBJECT_DIRECTORY GIT_NAMESPACE "
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_IMPLICIT_WORK_TREE GIT_INTERNAL_SUPER_PREFIX GIT_SHALLOW_FILE "
+    "GIT_GRAFT_FILE GIT_REPLACE_REF_BASE GIT_NO_REPLACE_OBJECTS GIT_CONFIG GIT_CONFIG_PARAMETERS "
+    "GIT_ATTR_SOURCE GIT_QUARANTINE_PATH "
+    "GIT_LITERAL_PATHSPECS GIT_GLOB_PATHSPECS GIT_NOGLOB_PATHSPECS GIT_ICASE_PATHSPECS"
+).split()
+"""What git sets for its hooks and aliases, and what leads commands run in them to another repository or other files
+(git rev-parse --local-env-vars, githooks(5), git(1)). GIT_CONFIG_COUNT is not among them: people set it, such as for
+the credentials of CI; only its settings of a location are left out."""
+
+LOCATION_SETTINGS = ("core.worktree", "core.bare")
+
+
+def of_program(given: t.Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """For a program whose output is read here, which is in the C locale.
+
+    :arg given: variables beside the inherited ones; None takes one away.
+    """
+    return _merged({"LC_ALL": "C"}, given)
+
+
+def of_command(given: t.Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """For a command that a workspace names or that git runs for its user: in the caller's locale, or else C.UTF-8."""
+    return _merged(locale(os.environ), given)
+
+
+def locale(environ: t.Mapping[str, str]) -> dict[str, str | None]:
+    """What is to be set so that text is not taken for ASCII; nothing where the caller has a locale."""
+    counts = next((environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), "C")
+    return {"LC_ALL": "C.UTF-8"} if counts in ("C", "POSIX") else {}
+
+
+def _merged(ours: t.Mapping[str, str | None], given: t.Mapping[str, str | None] | None) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in LOCATION}
+    variables = {**inherited, **_settings(inherited), **ours, **(given or {})}
+    return {name: value for name, value in variables.items() if value is not None}
+
+
+def _settings(environ: t.Mapping[str, str]) -> dict[str, str | None]:
+    """Git's settings from variables (git-config(1), ENVIRONMENT), without those that name a location."""
+    count = environ.get("GIT_CONFIG_COUNT", "")
+    if not count.isdecimal():
+        return {}
+    names = [(f"GIT_CONFIG_KEY_{number}", f"GIT_CONFIG_VALUE_{number}") for number in range(int(count))]
+    pairs = [(environ.get(key), environ.get(value)) for key, value in names]
+    kept = [pair for pair in pairs if (pair[0] or "").lower() not in LOCATION_SETTINGS]
+    if kept == pairs:
+        return {}
+    changed: dict[str, str | None] = {"GIT_CONFIG_COUNT": str(len(kept))}
+    for number, (key, value) in enumerate(names):
+        changed[key], changed[value] = kept[number] if number < len(kept) else (None, None)
+    return changed
