@@ -105,7 +105,9 @@ class Step:
             if (named := self.hosts(outcome))
         ]
         who = hosts[0] if is_one else f"{len(hosts)} tasks"
-        return f"  {self.name:<32}  {who:<16}  {duration(self.end - self.start):>8}  {', '.join(notes)}".rstrip()
+        return (
+            f"  {self.name:<32}  {who:<16}  {duration(max(0.0, self.end - self.start)):>8}  {', '.join(notes)}".rstrip()
+        )
 
 
 def duration(seconds: float) -> str:

@@ -262,7 +262,7 @@ class _Ended:
 
 def _analyze(one: Params, given: Params, folder: str) -> dict[str, t.Any]:
     """Run one check, and write its report."""
-    began = time.time()
+    started, began = time.localtime(), time.monotonic()
     known: t.Mapping[str, str] = {}
     scratch = _scratch(one, given)
     try:
@@ -274,7 +274,7 @@ def _analyze(one: Params, given: Params, folder: str) -> dict[str, t.Any]:
     finally:
         with contextlib.suppress(WorktreesError):
             _mounts.remove(scratch)
-    seconds = round(time.time() - began, 1)
+    seconds = round(time.monotonic() - began, 1)
     report = _report(one["name"], folder, ended.verdict, ended.why, seconds)
     head = {
         "check": one["name"],
@@ -282,7 +282,7 @@ def _analyze(one: Params, given: Params, folder: str) -> dict[str, t.Any]:
         "worktree": given["worktree"],
         "commit": _git.git(given["worktree"], "rev-parse", "HEAD").stdout.strip() or "none",
         "command": one["command"],
-        "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S", started),
         "seconds": str(seconds),
         "verdict": f"{ended.verdict}: {ended.why}" if ended.why else ended.verdict,
     }

@@ -21,7 +21,7 @@ import time
 import typing as t
 import urllib.parse
 
-from . import _files, _progress
+from . import _clock, _files, _progress
 from ._errors import EnvironmentFailure
 
 SCHEMA = """
@@ -86,11 +86,21 @@ alter table lease add column passed_over text not null default '[]';
 DIGESTS = """
 alter table task add column digest text;
 """
-VERSIONS = (SCHEMA, RESERVATIONS, LEASES_THAT_END, DIGESTS)
+MOMENTS = """
+alter table registry add column moment text;
+"""
+VERSIONS = (SCHEMA, RESERVATIONS, LEASES_THAT_END, DIGESTS, MOMENTS)
 """What brings a registry from each version to the next."""
 COPY = ".copy"
 """Beside the file: what it was after the last commit."""
 BUSY_SECONDS = 60
+TIMES = {
+    "task": ("created", "updated"),
+    "lease": ("created", "expires"),
+    "past": ("ended",),
+    "reservation": ("expires",),
+}
+"""The columns with times by the wall clock."""
 DIGESTED = ("workspace", "name", "root", "branch", "slug", "subdomain", "plan")
 
 
@@ -106,7 +116,11 @@ def transaction(path: str, *, write: bool) -> t.Iterator[sqlite3.Connection]:
         with contextlib.closing(_connected(path, write=write)) as connection:
             _ensure_schema(connection, path)
             _check(connection)
+            _follow_clock(connection)
+            before = connection.total_changes
             yield connection
+            if connection.total_changes > before:
+                connection.execute("update registry set moment = ?", (str(_clock.now()),))
             connection.execute("commit" if write else "rollback")
             if write:
                 _keep_copy(connection, path)
@@ -190,17 +204,17 @@ def _connected(path: str, *, write: bool) -> sqlite3.Connection:
 def _begun(target: str, statements: str, *, file: str) -> sqlite3.Connection:
     """A connection in a transaction; where another process has the file, it waits, and tells so."""
     connection = _opened(target)
+    patience = f"pragma busy_timeout = {BUSY_SECONDS * 1000:d}"
     try:
         try:
-            _execute(connection, statements)
+            _execute(connection, f"{statements}; {patience}")  # a commit waits for those who read
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
             if connection.in_transaction:
                 connection.execute("rollback")
-            connection.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:d}")
             with _progress.told(lambda: f"waiting for the registry {file}, which {_users(file)} uses"):
-                _execute(connection, statements)
+                _execute(connection, f"{patience}; {statements}")
     except BaseException:
         connection.close()
         raise
@@ -254,6 +268,19 @@ def _check(connection: sqlite3.Connection) -> None:
     for record in connection.execute("select * from task"):
         if record["digest"] not in (None, digest(ids[0]["id"], record)):
             raise malformed(f"its record of task {record['name']}")
+
+
+def _follow_clock(connection: sqlite3.Connection) -> None:
+    """Move all times along where the clock was set since they were written: leases last as long as they were to."""
+    try:
+        moment = _clock.Moment.parse(connection.execute("select moment from registry").fetchone()["moment"])
+    except ValueError as error:
+        raise malformed("its time") from error
+    if moment and (step := moment.set_since(now := _clock.now())):
+        for table, columns in TIMES.items():
+            moved = ", ".join(f"{column} = {column} + :step" for column in columns)
+            connection.execute(f"update {table} set {moved}", {"step": step})  # noqa: S608 - names of ours
+        connection.execute("update registry set moment = ?", (str(now),))
 
 
 def _keep_copy(connection: sqlite3.Connection, path: str) -> None:

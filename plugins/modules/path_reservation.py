@@ -70,6 +70,7 @@ options:
   seconds:
     description:
       - For how long, in seconds. One that lasts longer by now stays as it is.
+      - A machine's clock that is set forwards or backwards changes nothing about it.
     type: int
     default: 7200
 seealso:

@@ -105,6 +105,7 @@ options:
     description:
       - Seconds after which a lease ends, unless it is used before. A call for an owner that has a lease is such a use.
       - Left out, a new lease does not end, and one that there is lasts as long again as it did.
+      - A machine's clock that is set forwards or backwards changes nothing about it.
     type: int
 seealso:
   - module: parallel.worktrees.task_record
@@ -233,8 +234,8 @@ failure:
   description:
     - V(user) if no slot is free, O(slot) is none of the slots or not free, or O(ports), O(slots) or O(expires_after)
       make no sense.
-    - V(environment) for a registry that is damaged, read-only, on a full disk, locked for over 60 seconds, or of a
-      newer version.
+    - V(environment) for a registry that is damaged, lost, read-only, on a full disk, locked for over 60 seconds, or of
+      a newer version.
   returned: failure
   type: str
   sample: user

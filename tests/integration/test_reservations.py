@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from clocks import Clock
 from integration.repos import commit, git, refused, succeeded
 from integration.test_hooks import attempt, hooks
 
@@ -65,12 +66,15 @@ def test_an_overlap_is_refused_and_names_the_holder(registry):
     succeeded(reserve(registry, "other", "docs"))
 
 
-def test_it_ends_with_the_time(registry, monkeypatch):
+@pytest.mark.parametrize("step", [0, 86400, -86400])
+def test_it_ends_with_the_time(registry, monkeypatch, step):
+    """Whatever the clock was set to in between."""
+    clock = Clock(monkeypatch, 1_000_000)
     succeeded(reserve(registry, "fix", "src"))
-    now = _reservations.time.time()
-    monkeypatch.setattr(_reservations.time, "time", lambda: now + 7199)
+    clock.pass_by(7199)
+    clock.set(step)
     refused(reserve(registry, "other", "src/a"), "user", "overlaps")
-    monkeypatch.setattr(_reservations.time, "time", lambda: now + 7201)
+    clock.pass_by(2)
     assert held(registry) == []
     succeeded(reserve(registry, "other", "src/a"))
 

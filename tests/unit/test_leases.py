@@ -12,11 +12,12 @@ import sqlite3
 import typing as t
 
 import pytest
+from clocks import Clock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ports import free_base
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _leases, _registry_file
+from ansible_collections.parallel.worktrees.plugins.module_utils import _leases, _registry, _registry_file
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
 
 DEFAULTS = {key: spec.get("default") for key, spec in _leases.ARGUMENT_SPEC.items()}
@@ -188,51 +189,40 @@ def test_what_was_passed_over_is_kept_with_the_lease(registry: pathlib.Path) -> 
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> t.Callable[[float], None]:
-    """Lets time pass."""
-    now = [1_000_000.0]
-    monkeypatch.setattr(_leases.time, "time", lambda: now[0])
-
-    def later(seconds: float) -> None:
-        now[0] += seconds
-
-    return later
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch, 1_000_000)
 
 
-def test_a_lease_that_has_ended_is_given_to_the_next_who_asks(
-    registry: pathlib.Path, clock: t.Callable[[float], None]
-) -> None:
+def test_a_lease_that_has_ended_is_given_to_the_next_who_asks(registry: pathlib.Path, clock: Clock) -> None:
     assert lease(registry, "A", expires_after=60)["leases"][0]["expires"] == 1_000_060
-    clock(59)
+    clock.pass_by(59)
     assert slots(lease(registry, "B")) == [2]
-    clock(2)
+    clock.pass_by(2)
     result = lease(registry, "C")
     assert slots(result) == [1]
     assert "slot 1 of A (w) was free again" in result["summary"]
     assert slots(lease(registry, "A")) == [3]
-    clock(10**9)
+    clock.pass_by(10**9)
     assert slots(lease(registry, "B")) == [2]
 
 
-def test_use_renews_a_lease_for_as_long_as_before_and_is_no_change(
-    registry: pathlib.Path, clock: t.Callable[[float], None]
-) -> None:
+def test_use_renews_a_lease_for_as_long_as_before_and_is_no_change(registry: pathlib.Path, clock: Clock) -> None:
     lease(registry, "A", expires_after=60)
     for _use in range(3):
-        clock(59)
+        clock.pass_by(59)
         used = lease(registry, "A")
         assert not used["changed"]
         assert used["diff"] == []
     assert used["leases"][0]["expires"] == 1_000_000 + 3 * 59 + 60
     # One that has ended and that nobody has taken is still its owner's.
-    clock(1000)
+    clock.pass_by(1000)
     assert slots(lease(registry, "A")) == [1]
     assert lease(registry, "A", expires_after=5)["leases"][0]["expires"] == 1_000_000 + 3 * 59 + 1000 + 5
 
 
-def test_check_mode_neither_renews_nor_ends_a_lease(registry: pathlib.Path, clock: t.Callable[[float], None]) -> None:
+def test_check_mode_neither_renews_nor_ends_a_lease(registry: pathlib.Path, clock: Clock) -> None:
     lease(registry, "A", expires_after=60)
-    clock(61)
+    clock.pass_by(61)
     before = registry.read_bytes()
     assert slots(lease(registry, "B", check=True)) == [1]
     assert slots(lease(registry, "A", check=True)) == [1]
@@ -240,15 +230,70 @@ def test_check_mode_neither_renews_nor_ends_a_lease(registry: pathlib.Path, cloc
 
 
 def test_a_port_that_somebody_listens_on_is_not_given_when_its_lease_has_ended(
-    registry: pathlib.Path, clock: t.Callable[[float], None]
+    registry: pathlib.Path, clock: Clock
 ) -> None:
     lease(registry, "A", expires_after=60)
-    clock(61)
+    clock.pass_by(61)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", BASE + 1))
         listener.listen()
         assert slots(lease(registry, "B")) == [2]
+
+
+HOUR, YEAR = 3600, 365 * 86400
+
+
+def expiry(registry: pathlib.Path, owner: str) -> float | None:
+    with _registry.opened(str(registry), write=False) as opened:
+        return _leases.all_leases(opened)["w", owner]["expires"]
+
+
+@pytest.mark.parametrize("step", [YEAR, -YEAR, HOUR, -HOUR])
+def test_a_clock_that_is_set_neither_ends_a_lease_nor_keeps_it(registry: pathlib.Path, clock: Clock, step: int) -> None:
+    """It lasts as long as it was to, by the time that has passed; its end is reported by the clock as it is now."""
+    lease(registry, "A", expires_after=600)
+    clock.pass_by(300)
+    clock.set(step)
+    assert slots(lease(registry, "B", check=True)) == [2], "it has not ended"
+    assert slots(lease(registry, "B")) == [2]
+    assert expiry(registry, "A") == pytest.approx(clock.wall + 300)
+    clock.pass_by(301)
+    assert slots(lease(registry, "C")) == [1], "it has ended"
+
+
+@pytest.mark.parametrize("step", [-YEAR, -HOUR])
+def test_a_clock_that_is_set_back_while_the_machine_is_off(registry: pathlib.Path, clock: Clock, step: int) -> None:
+    """A lease lasts no longer than it was to, from when somebody looks."""
+    lease(registry, "A", expires_after=600)
+    clock.set(step)
+    clock.reboot()
+    assert slots(lease(registry, "B")) == [2]
+    assert expiry(registry, "A") == clock.wall + 600
+    clock.pass_by(601)
+    assert slots(lease(registry, "C")) == [1]
+
+
+def test_a_clock_that_is_set_again_and_again(registry: pathlib.Path, clock: Clock) -> None:
+    lease(registry, "A", expires_after=600)
+    for step in (YEAR, -YEAR, -HOUR, 2 * HOUR, -YEAR, HOUR):
+        clock.pass_by(90)
+        clock.set(step)
+        lease(registry, "other", state="absent")
+        assert slots(lease(registry, "B")) == [2]
+        lease(registry, "B", state="absent")
+    clock.pass_by(61)
+    assert slots(lease(registry, "B")) == [1]
+
+
+def test_another_machine_whose_clock_differs_a_little(registry: pathlib.Path, clock: Clock) -> None:
+    lease(registry, "A", expires_after=600)
+    for step in (-200, 200) * 5:
+        clock.set(step)
+        clock.reboot()
+        lease(registry, "B")
+        lease(registry, "B", state="absent")
+    assert expiry(registry, "A") == 1_000_600
 
 
 def test_a_time_that_is_none(registry: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ import sqlite3
 import typing as t
 
 import pytest
+from clocks import Clock
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _holder, _records, _registry
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import (
@@ -242,3 +243,28 @@ def test_many_processes_at_once(registry: pathlib.Path) -> None:
         pool.join()  # else they are ended, which one that has only just started may not survive in good order
     assert set(states) == {"provisioning"}
     assert len(record(registry, "removing", task=None, all_tasks=True)["tasks"]) == 24
+
+
+@pytest.mark.parametrize("step", [86400, -86400])
+def test_a_clock_that_is_set_ends_no_run_on_another_machine(
+    registry: pathlib.Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    clock = Clock(monkeypatch, 1_000_000)
+    away = {**holder(os.getpid()), "machine": "another"}
+    record(registry, "provisioning", holder=away)
+    clock.pass_by(_holder.AWAY_SECONDS - 1)
+    clock.set(step)
+    with pytest.raises(UserError, match="task a is being provisioned"):
+        record(registry, "removing", holder=holder(os.getpid()))
+    clock.pass_by(2)
+    assert record(registry, "removing", holder=holder(os.getpid()))["changed"]
+
+
+def test_an_age_is_never_negative(registry: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 1_000_000)
+    record(registry, "provisioning")
+    clock.pass_by(7200)
+    clock.set(-(10**6))
+    with _registry.opened(str(registry), write=False) as opened:
+        (found,) = opened.records()
+    assert _records.age(found.created) == "2 h"
