@@ -65,4 +65,4 @@ def test_a_command_has_the_locale_of_the_caller_or_utf8(monkeypatch, given, char
 def test_lines_of_shell_are_run_in_one_place():
     """The programs of the guard, the hooks and the read-only view are files and wrappers, not lines of a workspace."""
     found = {path.name for path in IDEAS.glob("*.py") if re.search(r'"(/bin/)?sh", "-c"', path.read_text())}
-    assert found == {"_commands.py", "_readonly.py", "_worktrees.py"}
+    assert found == {"_commands.py", "_readonly.py"}
