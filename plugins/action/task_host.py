@@ -8,6 +8,7 @@ import re
 import typing as t
 
 from ansible.plugins.action.add_host import ActionModule as AddHost
+from ansible.plugins.loader import lookup_loader
 
 from ..plugin_utils import _loading
 
@@ -62,7 +63,17 @@ class ActionModule(AddHost):
             },
             **connection,
         }
+        said: dict[str, t.Any] = {}
+        if file := self._workspace_file(task_vars):
+            # Each value is a template still, which the facts of this task will fill.
+            said = self._loader.load_from_file(file, trusted_as_template=True, unsafe=True)
+            self._task.args["task_facts"]["workspace_file"] = file
+        self._task.args = {"workspace_root": record.get("root"), **said, **self._task.args}
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         # A host of Ansible's inventory is nothing that was changed on the machine.
         result["changed"] = False
         return result
+
+    def _workspace_file(self, task_vars: dict[str, t.Any]) -> str:
+        lookup = lookup_loader.get("parallel.worktrees.workspace_file", loader=self._loader, templar=self._templar)
+        return str(lookup.run([], variables=task_vars)[0])

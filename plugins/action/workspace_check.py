@@ -8,10 +8,12 @@ import collections.abc as c
 import pathlib
 import typing as t
 
+from ansible import context
 from ansible.errors import AnsibleError, AnsibleTemplateSyntaxError
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
+from ..module_utils import _workspace_file
 from ..module_utils._errors import UserError
 from ..module_utils._options import NotYet, faults, meant, strays
 from ..module_utils._workspace import is_true, refuse_contradiction, worktree_set
@@ -48,11 +50,14 @@ class ActionModule(ActionBase):
                 entries = yaml_load(file)["argument_specs"]
             options |= entries.get(entry, {}).get("options", {})
             documented |= {name: role.name for about in entries.values() for name in about.get("options", {})}
+        _refuse_mixture(variables.get("playbook_dir"))
         missing = [name for name, about in options.items() if about.get("required") and variables.get(name) is None]
+        if variables.get("worktrees_repos") is None:
+            self._refuse_without_file(variables)
         if missing:
             raise UserError(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not given",
-                hint="give the workspace's file and a task: -e @workspace.yml -e task=fix-login",
+                hint="give the workspace file and a task: -e workspace_file=workspace.yml -e task=fix-login",
             )
         found = {name: list(faults({name: about}, variables, self._resolve)) for name, about in options.items()}
         wrong = [line for lines in found.values() for line in lines]
@@ -65,6 +70,13 @@ class ActionModule(ActionBase):
         if entry == "main":
             self._check_names(variables)
         return {"changed": False, "warnings": strays(documented, variables)}
+
+    def _refuse_without_file(self, variables: dict[str, t.Any]) -> None:
+        """Refuse a call that neither has a workspace file nor names its workspace otherwise."""
+        try:
+            self._resolve(variables.get("workspace_name"))
+        except NotYet:
+            raise _workspace_file.missing(pathlib.Path.cwd(), context.CLIARGS.get("extra_vars") or ()) from None
 
     def _check_names(self, variables: dict[str, t.Any]) -> None:
         """Refuse what names a repository that the workspace does not have."""
@@ -117,6 +129,16 @@ class ActionModule(ActionBase):
             ) from error
         except AnsibleError as error:
             raise NotYet from error
+
+
+def _refuse_mixture(playbooks: str | None) -> None:
+    """Refuse a playbook of a clone with the roles of another copy of this collection."""
+    clone = pathlib.Path(playbooks or "/").resolve().parent
+    if (clone / "roles" / "worktrees").is_dir() and not clone.samefile(ROLES.parent):
+        raise UserError(
+            f"the playbook lies in {clone}, and its roles were taken from {ROLES.parent}",
+            hint=f"run {clone}/scripts/link once, so that the clone uses its own roles",
+        )
 
 
 def _refuse_lacking(records: t.Sequence[dict[str, t.Any]], selection: str | None) -> None:

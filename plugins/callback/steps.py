@@ -64,7 +64,7 @@ QUIET_ACTIONS = {"add_host", "assert", "group_by", "include_role", "include_task
 QUIET_ACTIONS |= {"set_fact", "set_stats", "validate_argument_spec"}
 FAILURES = {"user": "  [user error]", "environment": "  [environment error]", "partial": "  [partial failure]"}
 CRASH = re.compile(r"Task failed: (Module failed: )?")
-WORKSPACE = "-e @workspace.yml"
+VERB = re.compile(r"ansible-playbook parallel\.worktrees\.(\w+)")
 
 
 @dataclasses.dataclass
@@ -140,22 +140,37 @@ def reason(data: c.Mapping[str, t.Any]) -> list[str]:
     return [first, *rest, *next(filter(None, streams), "").splitlines()[-10:]]
 
 
-def workspace_options(arguments: c.Mapping[str, t.Any]) -> str:
-    """How this run was told its workspace and its machine, for the commands that its texts suggest."""
-    inventories = list(arguments.get("inventory") or ())
-    if inventories == C.DEFAULT_HOST_LIST:
-        inventories = []
-    given = list(arguments.get("extra_vars") or ())
-    if not any(text.startswith("@") for text in given):
-        given.insert(0, WORKSPACE.removeprefix("-e "))
-    words = [("-i", near(place)) for place in inventories]
-    for text in given:
-        if text.startswith("@"):
-            words.append(("-e", f"@{near(text[1:])}"))
-        elif not text.startswith(("{", "[")):
-            # Nothing else is repeated: it is this run's alone, or may be a secret.
-            words += [("-e", word) for word in split_args(text) if word.startswith("workspace_")]
-    return " ".join(f"{option} {shlex.quote(word)}" for option, word in words)
+class Typed:
+    """How a person called this run: the commands that texts suggest are written the same way.
+
+    :ivar playbook: what was typed for the playbook.
+    :ivar options: the inventory and the workspace, as options.
+    """
+
+    def __init__(self, arguments: c.Mapping[str, t.Any]) -> None:
+        self.playbook = next(iter(arguments.get("args") or ()), "")
+        inventories = list(arguments.get("inventory") or ())
+        if inventories == C.DEFAULT_HOST_LIST:
+            inventories = []
+        words = [("-i", near(place)) for place in inventories]
+        for text in arguments.get("extra_vars") or ():
+            if text.startswith("@"):
+                words.append(("-e", f"@{near(text[1:])}"))
+            elif not text.startswith(("{", "[")):
+                # Nothing else is repeated: it is this run's alone, or may be a secret.
+                words += [("-e", word) for word in split_args(text) if word.startswith("workspace_")]
+        self.options = "".join(f" {option} {shlex.quote(word)}" for option, word in words)
+
+    def commands(self, text: str) -> str:
+        """The text with its commands as this person types them."""
+        return VERB.sub(lambda found: f"ansible-playbook {self._verb(found[1])}{self.options}", text)
+
+    def _verb(self, verb: str) -> str:
+        folder, file = os.path.split(self.playbook)
+        path = os.path.join(folder, f"{verb}.yml")
+        return (
+            shlex.quote(near(path)) if file.endswith(".yml") and os.path.exists(path) else f"parallel.worktrees.{verb}"
+        )
 
 
 def near(path: str) -> str:
@@ -209,7 +224,7 @@ class CallbackModule(CallbackBase):
         super().__init__()
         # With -v others print too, and would tear a live line apart.
         self._is_live = sys.stdout.isatty() and not self._display.verbosity
-        self._workspace = workspace_options(context.CLIARGS)
+        self._typed = Typed(context.CLIARGS)
         self._live_line = ""
         self._reset()
 
@@ -353,7 +368,7 @@ class CallbackModule(CallbackBase):
             told = [(key, part[key]) for key in ("summary", "report") if isinstance(part.get(key), str)]
             for key, text in told:
                 if not (self._is_json and self._answer.take(host, text, is_task=task_of(result.host) is not None)):
-                    self._texts.append((host, key, text.replace(WORKSPACE, self._workspace)))
+                    self._texts.append((host, key, self._typed.commands(text)))
             inner = self._inner(result, part, "changed" if part.get("changed") else "ok") if "step" in part else step
             details: list[str] = []
             if isinstance(actions := part.get("actions"), list):
@@ -385,7 +400,7 @@ class CallbackModule(CallbackBase):
         where = data.get("step") or self._step(result.task).name
         if "ansible_loop_var" in data:
             where += f" ({self._get_item_label(data)})"
-        first, *rest = (line.replace(WORKSPACE, self._workspace) for line in reason(data))
+        first, *rest = map(self._typed.commands, reason(data))
         if word == "RESCUED":
             self._rescued.setdefault(host, []).append((where, first))
         if word in ("FAILED", "UNREACHABLE"):

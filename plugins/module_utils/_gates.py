@@ -155,7 +155,7 @@ def red(title: str, failed: t.Sequence[Outcome], **details: t.Any) -> UserError:
     logs = [outcome.log for outcome in failed if outcome.log]
     hint = f"all of its output: {logs[0]}" if logs else "mend it, and run this again"
     if any("leaked" in outcome.text for outcome in failed):
-        hint = "drop them: ansible-playbook parallel.worktrees.gate -e @workspace.yml -e task=TASK -e drop_leaked=true"
+        hint = "drop them: ansible-playbook parallel.worktrees.gate -e task=TASK -e drop_leaked=true"
     return UserError(
         f"{title}: {len(failed)} check{'s' * (len(failed) > 1)} failed:\n  "
         + "\n  ".join(str(outcome) for outcome in failed),

@@ -91,6 +91,6 @@ def _push(settings: dict[str, t.Any]) -> str | None:
             return (
                 f"branch {branch} is protected: task {settings['task']} does not push to it\n"
                 "hint: push the task's own branch; it gets there by: ansible-playbook parallel.worktrees.integrate "
-                f"-e @workspace.yml -e task={settings['task']}"
+                f"-e task={settings['task']}"
             )
     return None

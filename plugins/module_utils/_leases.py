@@ -341,7 +341,7 @@ def _none_left(
         f"no slot for {owner}: {what}"
         + (f" (held: {', '.join(holders)})" if holders else "")
         + (f" ({reasons})" if reasons else ""),
-        hint="give one back: ansible-playbook parallel.worktrees.teardown -e @workspace.yml -e task=NAME",
+        hint="give one back: ansible-playbook parallel.worktrees.teardown -e task=NAME",
         holders=holders,
     )
 

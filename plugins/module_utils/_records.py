@@ -56,7 +56,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "ended": {"type": "list", "elements": "dict", "default": [], "options": HOLDER},
 }
 
-TEARDOWN = "ansible-playbook parallel.worktrees.teardown -e @workspace.yml -e task={}"
+TEARDOWN = "ansible-playbook parallel.worktrees.teardown -e task={}"
 
 
 @dataclasses.dataclass

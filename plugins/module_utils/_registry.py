@@ -25,7 +25,7 @@ from ._holder import Holder
 from ._identity import Identity, distinct_subdomain
 from ._state import registry_path
 
-STATUS = "ansible-playbook parallel.worktrees.status -e @workspace.yml"
+STATUS = "ansible-playbook parallel.worktrees.status"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +87,7 @@ def at(records: t.Iterable[Record], worktree: str) -> Record:
             return record
     raise UserError(
         f"no task has the worktree {worktree}",
-        hint="see which worktrees they have: ansible-playbook parallel.worktrees.status -e @workspace.yml "
-        "-e format=json",
+        hint="see which worktrees they have: ansible-playbook parallel.worktrees.status -e format=json",
     )
 
 

@@ -364,7 +364,7 @@ def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.
     ours = [orphan for orphan in orphans if orphan["ours"]]
     lines += [f"orphan {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}" for orphan in ours]
     if ours:
-        lines.append("see what would be cleaned: ansible-playbook parallel.worktrees.prune -e @workspace.yml")
+        lines.append("see what would be cleaned: ansible-playbook parallel.worktrees.prune")
     if len(ours) < len(orphans):
         lines.append(f"not looked at: {len(orphans) - len(ours)} of another registry of this machine")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ import typing as t
 
 from ._secrets import DATABASE_PASSWORD, MASK
 
-COMMAND = "ansible-playbook parallel.worktrees.{verb} -e @workspace.yml -e task={task}"
+COMMAND = "ansible-playbook parallel.worktrees.{verb} -e task={task}"
 
 
 def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: bool) -> str:
@@ -28,7 +28,8 @@ def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: 
         return json.dumps({**facts, "state": _state("ready", check)}, indent=2, sort_keys=True)
     name = facts["name"]
     state = _state("ready", check) + (", registered before" if was_ready else "")
-    rows = list(facts["worktrees"].items())
+    rows = [("workspace", facts["workspace_file"])] if facts.get("workspace_file") else []
+    rows += facts["worktrees"].items()
     lone = {repo: branch for repo, branch in facts.get("branches", {}).items() if repo not in facts["worktrees"]}
     rows += [(repo, f"branch {branch}, without a worktree") for repo, branch in lone.items()]
     rows.append(("branch", facts["branch"]))

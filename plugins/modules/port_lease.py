@@ -243,7 +243,7 @@ hint:
   description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
   returned: failure
   type: str
-  sample: "give one back: ansible-playbook parallel.worktrees.teardown -e @workspace.yml -e task=NAME"
+  sample: "give one back: ansible-playbook parallel.worktrees.teardown -e task=NAME"
 """
 
 from ansible.module_utils.basic import AnsibleModule

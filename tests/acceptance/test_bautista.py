@@ -494,7 +494,7 @@ def test_refusals(space, task):
     space.provision("née").refused("user", "née")
     message = space.provision(task["name"], workspace_existing="refuse").refused("user", "already registered")
     assert "parallel.worktrees.status" in message
-    assert f"parallel.worktrees.teardown -e @workspace.yml -e task={task['name']}" in message
+    assert f"parallel.worktrees.teardown -e task={task['name']}" in message
     space.teardown("unknown").refused("user", "there is no task unknown")
     assert space.task(task["name"])["drift"] == []
 

@@ -125,12 +125,14 @@ class Workspace:
 
     :ivar root: the folder with the repositories.
     :ivar state: where the registry and the secrets are kept.
+    :ivar file: given with each run, as all variables are; None where it has to be found.
     :ivar variables: given with each run, beside the workspace file.
     :ivar folder: where runs are started.
+    :ivar playbook: what is typed for the playbook of a verb.
     """
 
     def __init__(
-        self, root: pathlib.Path, file: pathlib.Path, state: pathlib.Path, variables: dict[str, t.Any]
+        self, root: pathlib.Path, file: pathlib.Path | None, state: pathlib.Path, variables: dict[str, t.Any]
     ) -> None:
         self.root = root
         self.file = file
@@ -139,6 +141,7 @@ class Workspace:
         self.environment: dict[str, str] = {}
         self.inventory: pathlib.Path | None = None
         self.folder = root
+        self.playbook = "parallel.worktrees.{}"
 
     def varied(self, **variables: t.Any) -> t.Self:
         """The same with other variables."""
@@ -161,13 +164,14 @@ class Workspace:
     def registry(self) -> pathlib.Path:
         return self.state / "parallel-worktrees" / "registry.sqlite3"
 
-    # The way a person does it: ansible-playbook parallel.worktrees.VERB -e @workspace.yml -e task=NAME
+    # The way a person does it: ansible-playbook parallel.worktrees.VERB -e task=NAME
 
     def command(self, verb: str, *options: str, **variables: t.Any) -> list[str]:
-        words = [os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), f"parallel.worktrees.{verb}"]
+        words = [os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), self.playbook.format(verb)]
         if self.inventory:
             words += ["-i", str(self.inventory)]
-        words += ["-e", f"@{self.file}"]
+        if self.file:
+            words += ["-e", f"@{self.file}"]
         for name, value in {**self.variables, **variables}.items():
             plain = isinstance(value, str) and not set(value) & set(" '\"\\\n{}=")
             words += ["-e", f"{name}={value}" if plain else json.dumps({name: value})]

@@ -1,0 +1,94 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a run takes its workspace from, and the commands that it suggests."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from integration import workspaces
+from integration.workspaces import CLONE, Workspace
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    """A workspace without databases, whose file lies in its root and has all of its variables."""
+    with workspaces.bautista(tmp_path_factory.mktemp("found")) as made:
+        given = {name: value for name, value in made.variables.items() if name != "workspace_root"}
+        said = {**yaml.safe_load(workspaces.EXAMPLE.read_text()), **given}
+        said["env_files"].append({"repo": "docs", "path": "root.txt", "content": "{{ workspace_root }}"})
+        (made.root / "workspace.yml").write_text(yaml.safe_dump(said))
+        yield made
+
+
+def typed(space, folder, **variables) -> Workspace:
+    """The runs of a person in this folder who types only these variables."""
+    person = Workspace(space.root, None, space.state, variables)
+    person.folder = folder
+    return person
+
+
+def test_the_file_above_the_current_folder(space):
+    run = typed(space, space.root / "docs" / "src").provision("fix").must()
+    assert re.search(rf"  workspace +{re.escape(str(space.root))}/workspace\.yml\n", run.stdout)
+    assert "ansible-playbook parallel.worktrees.teardown -e task=fix\n" in run.stdout
+    assert (space.worktree("docs", "fix") / "root.txt").read_text() == str(space.root)
+    inside = typed(space, space.worktree("docs", "fix"))
+    assert "registered before" in inside.provision("fix").must().stdout
+    assert [task["name"] for task in inside.status()["tasks"]] == ["fix"]
+    typed(space, space.root).teardown("fix").must()
+
+
+def test_a_file_that_is_named(space, tmp_path):
+    there = typed(space, tmp_path, workspace_file=str(space.root / "workspace.yml"))
+    run = there.provision("named").must()
+    assert f"teardown -e workspace_file={space.root}/workspace.yml -e task=named\n" in run.stdout
+    there.teardown("named").must()
+
+
+def test_variables_of_the_inventory(space, tmp_path):
+    said = {**yaml.safe_load((space.root / "workspace.yml").read_text()), "workspace_root": str(space.root)}
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").write_text(yaml.safe_dump(said))
+    (tmp_path / "hosts").write_text("localhost ansible_connection=local\n")
+    there = typed(space, tmp_path)
+    there.inventory = tmp_path / "hosts"
+    there.provision("grouped").must()
+    there.teardown("grouped").must()
+
+
+@pytest.mark.parametrize("verb", ["provision", "teardown", "exec", "gate", "integrate"])
+def test_without_a_file(space, tmp_path, verb):
+    run = typed(space, tmp_path).run(verb, task="fix")
+    run.refused("user", f"no workspace.yml in {tmp_path}, {tmp_path.parent}, ", "-e workspace_file=PATH")
+
+
+def test_a_file_without_its_at_sign(space, tmp_path):
+    run = typed(space, tmp_path).run("provision", "-e", "workspace.yml", task="fix")
+    run.refused("user", "read a file with -e @workspace.yml")
+
+
+def test_a_named_file_that_is_missing(space, tmp_path):
+    run = typed(space, tmp_path, workspace_file="none.yml").run("provision", task="fix")
+    assert run.code != 0
+    assert f"workspace_file=none.yml: {tmp_path}/none.yml is not a file" in run.stderr + run.stdout
+
+
+def test_the_playbooks_of_a_clone(space, tmp_path):
+    """A clone uses its own roles once it is linked, and no others before."""
+    clone = tmp_path / "clone"
+    for part in ("meta", "playbooks", "plugins", "roles", "scripts"):
+        shutil.copytree(CLONE / part, clone / part, ignore=shutil.ignore_patterns("collections", "__pycache__"))
+    shutil.copy(CLONE / "galaxy.yml", clone)
+    person = typed(space, space.root)
+    person.playbook = f"{clone}/playbooks/{{}}.yml"
+    person.provision("cloned").refused("user", str(clone), "scripts/link")
+    subprocess.run([clone / "scripts" / "link"], check=True)
+    run = person.provision("cloned", "-vv").must()
+    assert f"{clone}/playbooks/teardown.yml -e task=cloned\n" in run.stdout
+    person.teardown("cloned").must()
