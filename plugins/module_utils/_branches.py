@@ -33,7 +33,7 @@ import sys
 import time
 import typing as t
 
-from . import _db_host, _files, _hba, _pgbouncer, _postgres, _services, _standby, _stores
+from . import _db_host, _files, _hba, _pgbouncer, _postgres, _services, _stores
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._pg_server import compose
@@ -100,6 +100,9 @@ CERTAIN = {
 """A branch talks to nobody, its source least of all, and may be lost in a crash of the machine."""
 
 REFRESH = "have one made now: ansible-playbook parallel.worktrees.db_refresh"
+
+MAINTENANCE = "postgres"
+"""The database of a branch that only its administrator gets into: the place to manage roles."""
 
 KEPT = "set synchronous_commit = on"
 
@@ -621,12 +624,12 @@ class Work:
         :raises EnvironmentFailure: that cannot be told.
         """
         use = self.pooler.uses().get(name, _pgbouncer.Use())
-        sockets = self._sockets(name)
-        address = _postgres.Address(sockets, mark.port, mark.admin, "postgres")
         try:
-            connection = _postgres.connect(address, None)
+            connection = self._enter(LIVE, name, mark)
         except _postgres.driver().OperationalError as error:
-            raise EnvironmentFailure(f"the server at {sockets} does not answer: {str(error).strip()}") from error
+            raise EnvironmentFailure(
+                f"the server at {self._sockets(name)} does not answer: {str(error).strip()}"
+            ) from error
         with contextlib.closing(connection):
             ((direct,),) = _rows(connection, DIRECT, database=mark.database)
         if not (use.clients or direct or use.queries != mark.queries):
@@ -772,6 +775,11 @@ class Work:
                     f"branch {name}: its source has a role {mark.user} already",
                     hint="leave user out, and it is called like the branch",
                 )
+            owners = [role for role in _others(mark, roles) if not role.startswith("pg_")]
+            if owners:
+                version = connection.server_version
+                with contextlib.closing(self._enter(shelf, name, mark, mark.database, version=version)) as inside:
+                    _execute(inside, *(compose("reassign owned by {} to {}", role, mark.owner_role) for role in owners))
             _execute(connection, *_grants(mark, roles, verifier, self.pooler.probe_verifier()))
         _files.write(self._verifier_file(shelf, name), verifier.encode() + b"\n", mode=0o600)
 
@@ -860,14 +868,12 @@ class Work:
 
     def _await(self, shelf: str, name: str, mark: Mark, timeout: float) -> Connection:
         """A connection as administrator, as soon as there can be one."""
-        sockets = self._sockets(name if shelf == LIVE else _beside(name))
-        address = _postgres.Address(sockets, mark.port, mark.admin, mark.database)
         server = _services.server_in(self.folder(shelf, name))
         until, looked = time.monotonic() + timeout, time.monotonic()
         reason = ""
         while True:
             try:
-                return _postgres.connect(address, None)
+                return self._enter(shelf, name, mark)
             except _postgres.driver().OperationalError as error:
                 reason = str(error).strip()
             now = time.monotonic()
@@ -879,6 +885,16 @@ class Work:
                     hint="run it again, or make the branch anew",
                 )
             time.sleep(0.003)
+
+    def _enter(self, shelf: str, name: str, mark: Mark, database: str = MAINTENANCE, *, version: int = 0) -> Connection:
+        """A connection as administrator to a branch.
+
+        :arg version: of the server, for a database whose content is its user's.
+        """
+        settings = _postgres.fixed(version // 10000, superuser=True)
+        sockets = self._sockets(name if shelf == LIVE else _beside(name))
+        address = _postgres.Address(sockets, mark.port, mark.admin, database)
+        return _postgres.connect(address, None, settings=settings)
 
     def routes(self, store: _stores.Store) -> list[Route]:
         """Those of all branches that are ready."""
@@ -937,8 +953,7 @@ def _rows(connection: Connection, query: str, **values: t.Any) -> list[tuple[t.A
 
 def _execute(connection: Connection, *statements: Composable) -> None:
     """All of it as one transaction, which a crash of the server does not undo."""
-    first = compose(KEPT), compose(_standby.NO_EVENT_TRIGGERS)
-    text = "; ".join(statement.as_string(connection) for statement in (*first, *statements))
+    text = "; ".join(statement.as_string(connection) for statement in (compose(KEPT), *statements))
     with connection.cursor() as cursor:
         try:
             cursor.execute(text)
@@ -946,13 +961,15 @@ def _execute(connection: Connection, *statements: Composable) -> None:
             raise EnvironmentFailure(f"the server of the branch refuses its user: {str(error).strip()}") from error
 
 
+def _others(mark: Mark, roles: t.Mapping[str, bool]) -> list[str]:
+    """The roles that came with a copy and could log in."""
+    return [role for role, can_log_in in roles.items() if can_log_in and role not in (mark.admin, mark.user, PROBE)]
+
+
 def _grants(mark: Mark, roles: t.Mapping[str, bool], verifier: str, probe: str) -> t.Iterator[Composable]:
     """The user's role, the probe's, and an end to all other ways in."""
-    for role, can_log_in in roles.items():
-        if can_log_in and role not in (mark.admin, mark.user, PROBE):
-            yield compose("alter role {} nologin password null", role)
-            if not role.startswith("pg_"):
-                yield compose("reassign owned by {} to {}", role, mark.owner_role)
+    for role in _others(mark, roles):
+        yield compose("alter role {} nologin password null", role)
     if mark.user not in roles:
         yield compose("create role {}", mark.user)
     yield compose("alter role {} login password {secret}", mark.user, secret=verifier)

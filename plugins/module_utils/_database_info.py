@@ -63,7 +63,7 @@ def _look(key: str, facts: dict[str, t.Any], migration_query: str | None) -> dic
     }
     try:
         password = _secrets.read(facts["password_file"])
-        with contextlib.closing(_postgres.connect(address, password)) as connection:
+        with contextlib.closing(_postgres.connect_plainly(address, password)) as connection:
             connection.set_session(readonly=True)
             told["tables"] = int(_ask(connection, TABLES) or 0)
             told["size"] = _ask(connection, SIZE)

@@ -1,12 +1,14 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The environment of every program that is run here: the caller's, without what leads git to another repository.
+"""The environment of every program that is run here: the caller's, without what leads git to another repository, or
+a program of PostgreSQL's to another server.
 
 Private to this collection: may change without notice.
 
 A playbook that is started by a git hook or alias inherits variables that name the repository, index and objects of that
-git command. Neither git as it is run here nor a command of a task may see them.
+git command. Neither git as it is run here nor a command of a task may see them. The variables of PostgreSQL are those
+of the caller's own databases: a command of a task may mean them, and nothing else that is run here does.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ LOCATION = (
 (git rev-parse --local-env-vars, githooks(5), git(1)). GIT_CONFIG_COUNT is not among them: people set it, such as for
 the credentials of CI; only its settings of a location are left out."""
 
+POSTGRESQL = "PG"
+"""Begins the names of the variables by which libpq and its programs are led elsewhere, or to other settings."""
+
 LOCATION_SETTINGS = ("core.worktree", "core.bare")
 
 
@@ -33,7 +38,12 @@ def of_program(given: t.Mapping[str, str | None] | None = None) -> dict[str, str
 
     :arg given: variables beside the inherited ones; None takes one away.
     """
-    return _merged({"LC_ALL": "C"}, given)
+    return _merged({**without_postgresql(), "LC_ALL": "C"}, given)
+
+
+def without_postgresql() -> dict[str, str | None]:
+    """What takes the variables of PostgreSQL away."""
+    return {name: None for name in os.environ if name.startswith(POSTGRESQL)}
 
 
 def of_command(given: t.Mapping[str, str | None] | None = None) -> dict[str, str]:

@@ -21,7 +21,7 @@ import os
 import tempfile
 import typing as t
 
-from . import _commands, _files, _mounts, _pg_dumps, _pg_pull, _registry, _secrets
+from . import _commands, _environment, _files, _mounts, _pg_dumps, _pg_pull, _registry, _secrets
 from ._door import Params
 from ._errors import EnvironmentFailure, UserError
 from ._pg_server import Journal, Server
@@ -104,7 +104,7 @@ class Golden:
             _pg_dumps.run_text(path, address, password, major=major)
         known = {_secrets.DATABASE_PASSWORD: password}
         variables = {
-            **{name: None for name in os.environ if name.startswith("PG")},  # they may mean another database
+            **_environment.without_postgresql(),  # they may mean another database
             "PGHOST": address.host,
             "PGPORT": str(address.port),
             "PGUSER": address.user,

@@ -18,16 +18,13 @@ import typing as t
 
 from . import _commands
 from ._errors import EnvironmentFailure, UserError
-from ._postgres import NO_OTHER, Address
+from ._postgres import LIMITS, Address, options_of
 
 RESTORE = (
     *("--exit-on-error", "--no-owner", "--no-privileges", "--no-tablespaces"),
     *("--no-publications", "--no-subscriptions", "--no-security-labels"),
 )
-PSQL = (
-    *("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", f"--output={os.devnull}"),
-    "--command=set statement_timeout = 0",  # pg_restore does so by itself
-)
+PSQL = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1", f"--output={os.devnull}")
 MOST_JOBS = 4
 
 
@@ -70,11 +67,16 @@ class Dump:
         """
         from psycopg2.extensions import make_dsn
 
-        where = make_dsn(
-            host=target.host, hostaddr=NO_OTHER, port=target.port, user=target.user, dbname=target.database
-        )
         escaped = re.sub(r"([\\:])", r"\\\1", password)
         with _in_memory(f"*:*:*:*:{escaped}\n") as passwords, _in_memory(self.contents or "") as contents:
+            where = make_dsn(
+                host=target.host,
+                port=target.port,
+                user=target.user,
+                dbname=target.database,
+                passfile=_path(passwords),
+                options=options_of(LIMITS),
+            )
             if self.contents is None:
                 options: tuple[str, ...] = (*PSQL, f"--dbname={where}", f"--file={self.path}")
             else:
@@ -85,7 +87,6 @@ class Dump:
                 doing=f"cannot restore {self.path} into database {target.database}",
                 hint="extensions that only a superuser can make have to be named in extensions; "
                 "SQL text has to be of pg_dump --no-owner --no-privileges",
-                env={"PGPASSFILE": _path(passwords), "PGPASSWORD": None},  # the latter would win
                 keep=(passwords, contents, *keep),
             )
 
@@ -113,7 +114,7 @@ def _is_archive(path: str) -> bool:
 def client(name: str, major: int, server: str = "the server,") -> str:
     """The path of a client program that is not older than the server, and the nearest to it.
 
-    :arg server: how it is told.
+    :arg server: its name in the message of a failure.
     :raises EnvironmentFailure: there is none.
     """
     installed = [*glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), *glob.glob(f"/usr/pgsql-*/bin/{name}")]

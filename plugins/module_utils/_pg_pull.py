@@ -103,11 +103,10 @@ class Pull:
         if self.mask is not None and not (os.path.isfile(self.mask) and os.access(self.mask, os.R_OK)):
             raise UserError(f"pull: there is no mask {self.mask} to read", hint="it is a file of SQL text")
         parameters = parse(self._url(), self._told)
-        if "host" in parameters:
-            parameters.setdefault("hostaddr", _postgres.NO_OTHER)
         driver = _postgres.driver()
         try:
-            with contextlib.closing(driver.connect(**{"connect_timeout": CONNECT_SECONDS, **parameters})) as connection:
+            given = {"connect_timeout": CONNECT_SECONDS, **parameters}
+            with contextlib.closing(_postgres.connect_by(**given)) as connection:
                 return self._looked_at(connection, parameters)
         except driver.Error as error:
             raise EnvironmentFailure(
@@ -120,6 +119,8 @@ class Pull:
         where = f"{info.host}{'' if info.port == PORT else f':{info.port}'}/{info.dbname}"
         source = Source(self, parameters, where, major, _pg_dumps.client("pg_dump", major, f"{where}, which is"))
         with connection.cursor() as cursor:
+            # In this transaction, and not in the start-up packet: there may be a pooler in between.
+            cursor.execute(f"set local search_path = {_postgres.SEARCH_PATH}")
             cursor.execute(ABOUT, (source.tables(),))
             ((count, size, schemas),) = cursor.fetchall()
             cursor.execute("select extname from pg_extension where extname <> 'plpgsql' order by 1")
@@ -245,7 +246,8 @@ class Source:
                     self._pg_dump(*where_to, "--compress=1", "--no-sync", *without_data, keep=keep)
                 if self.schemas:
                     statements = [compose("create schema if not exists {}", schema) for schema in self.schemas]
-                    with contextlib.closing(_postgres.connect(target, password)) as connection:
+                    # With the role that these settings have a puller take on, so that the task owns the schemas.
+                    with contextlib.closing(_postgres.connect_plainly(target, password)) as connection:
                         connection.cursor().execute(SQL("; ").join(statements))
                 dump = _pg_dumps.Dump.of(folder, server.major)
                 with _progress.told(lambda: self._restored(server.size(target.database))):

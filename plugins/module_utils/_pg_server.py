@@ -37,8 +37,8 @@ STRATEGIES = ["auto", "wal_log", "file_copy"]
 LARGE, LARGE_TO_CLONE = 64 << 20, 32 << 20
 """From how many bytes on FILE_COPY, with its two checkpoints, beats WAL_LOG on a server that waits for its disk."""
 
-FORCE_SINCE, IDLE_TIMEOUT_SINCE, STRATEGY_SINCE, CLONE_SINCE = 130000, 140000, 150000, 180000
-"""The versions that brought DROP .. WITH (FORCE), idle_session_timeout, CREATE .. STRATEGY, and file_copy_method."""
+FORCE_SINCE, STRATEGY_SINCE, CLONE_SINCE = 130000, 150000, 180000
+"""The versions that brought DROP .. WITH (FORCE), CREATE .. STRATEGY, and file_copy_method."""
 
 NO_LIMIT, CLOSED = -1, 0
 """Connection limits; superusers are not held to them."""
@@ -246,17 +246,26 @@ def administration(params: Params, journal: Journal) -> t.Iterator[Server]:
 class Server:
     """An open connection, on which each statement is a transaction of its own."""
 
-    def __init__(self, address: _postgres.Address, password: str | None, journal: Journal) -> None:
+    def __init__(
+        self,
+        address: _postgres.Address,
+        password: str | None,
+        journal: Journal,
+        settings: t.Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        :arg settings: those of :func:`_postgres.fixed`, where the server and the user are known; a database that
+            others have made something in is entered with them only.
+        """
         self.address = address
         self.password = password
         self.journal = journal
-        self.connection = _postgres.connect(address, password)
-        self.connection.set_client_encoding("UTF8")
+        self.connection = _postgres.connect(address, password, settings=settings)
         self.version = self.connection.server_version
-        # What holds for people, or came with somebody's data, is not for work that takes as long as it takes.
-        limits = ["statement_timeout", *(["idle_session_timeout"] if self.version >= IDLE_TIMEOUT_SINCE else [])]
-        with self.connection.cursor() as cursor:
-            cursor.execute("; ".join(f"set {limit} = 0" for limit in limits))
+        self.settings = settings or _postgres.fixed(self.major, superuser=self.is_superuser)
+        if settings is None:
+            with self.connection.cursor() as cursor:
+                cursor.execute("; ".join(f"set {name} = '{value}'" for name, value in self.settings.items()))
 
     @property
     def where(self) -> str:
@@ -305,7 +314,8 @@ class Server:
     @contextlib.contextmanager
     def within(self, database: str) -> t.Iterator[Server]:
         """The same in another database."""
-        inside = Server(dataclasses.replace(self.address, database=database), self.password, self.journal)
+        address = dataclasses.replace(self.address, database=database)
+        inside = Server(address, self.password, self.journal, self.settings)
         with contextlib.closing(inside.connection):
             yield inside
 
@@ -475,7 +485,7 @@ class Server:
         for name in names:
             self.act(
                 f"create extension {name} in database {database}",
-                compose("create extension if not exists {} cascade", name),
+                compose("create extension if not exists {} schema public cascade", name),
             )
 
     def end_sessions(self, database: str) -> None:

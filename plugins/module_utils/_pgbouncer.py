@@ -279,7 +279,7 @@ class Pooler:
 
     def _connect(self) -> Connection:
         with as_user(self.host.account.uid):
-            return _postgres.connect(_postgres.Address(self.sockets, self.host.port, CONSOLE, CONSOLE), None)
+            return _postgres.connect_plainly(_postgres.Address(self.sockets, self.host.port, CONSOLE, CONSOLE), None)
 
     def _last_words(self) -> str:
         log = os.path.join(self.folder, "pgbouncer.log")

@@ -14,13 +14,14 @@ import dataclasses
 import errno
 import hashlib
 import hmac
+import os
 import secrets
 import socket
 import time
 import typing as t
 import urllib.parse
 
-from . import _secrets
+from . import _environment, _secrets
 from ._errors import EnvironmentFailure, UserError
 
 if t.TYPE_CHECKING:
@@ -32,8 +33,34 @@ IDENTITY_SETTING = "parallel_worktrees.database"
 SMALL_LOG = {"wal_recycle": "off", "min_wal_size": "32MB", "max_wal_size": "128MB"}
 """For a server whose data folder is going to be copied: log that nobody needs should not be in it."""
 
-NO_OTHER = ""
-"""For libpq's ``hostaddr``: with ``PGHOSTADDR`` set, it would go there whatever the host is."""
+SEARCH_PATH = "pg_catalog, pg_temp"
+"""Nothing that people made is found without its schema."""
+
+LIMITS = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "default_transaction_read_only": "off",
+}
+"""Settings of work that takes as long as it takes."""
+
+FIXED = {
+    **LIMITS,
+    "search_path": SEARCH_PATH,
+    "role": "none",
+    "local_preload_libraries": "",
+    "default_transaction_deferrable": "off",
+    "default_transaction_isolation": "read committed",
+    "default_tablespace": "",
+    "row_security": "on",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+}
+"""Settings of each of our sessions. Who owns a database, or a role, can give it others (``ALTER DATABASE .. SET``), by
+which our statements would run functions of his with our rights, or fail."""
+
+IDLE_TIMEOUT_SINCE, TRANSACTION_TIMEOUT_SINCE, EVENT_TRIGGERS_SINCE = 14, 17, 17
+"""The major versions that brought the settings idle_session_timeout, transaction_timeout and event_triggers."""
 
 NAME_BYTES = 63
 SCRAM = "SCRAM-SHA-256$"
@@ -107,24 +134,90 @@ def verifies(verifier: str, password: str) -> bool:
         return False
 
 
-def connect(address: Address, password: str | None, *, timeout: float = 5) -> Connection:
-    """Open a connection in autocommit mode.
+def fixed(major: int, *, superuser: bool) -> dict[str, str]:
+    """More settings of our sessions, for a server and a user that are known.
+
+    Event triggers, and what they work on, may be others' as well.
+    """
+    settings = {}
+    if major >= IDLE_TIMEOUT_SINCE:
+        settings["idle_session_timeout"] = "0"
+    if major >= TRANSACTION_TIMEOUT_SINCE:
+        settings["transaction_timeout"] = "0"
+    if superuser:
+        settings |= {"session_preload_libraries": "", "session_replication_role": "replica"}
+    if superuser and major >= EVENT_TRIGGERS_SINCE:
+        settings["event_triggers"] = "off"
+    return settings
+
+
+def connect(
+    address: Address,
+    password: str | None,
+    *,
+    timeout: float = 5,
+    settings: t.Mapping[str, str] | None = None,
+) -> Connection:
+    """Open a connection in autocommit mode, with settings that no database and no role can change.
+
+    They are in the start-up packet, which beats what ``ALTER DATABASE`` and ``ALTER ROLE`` have set.
+
+    :arg settings: beside ``FIXED``.
+    :raises psycopg2.OperationalError: the server did not let us in.
+    """
+    connection = _connect(address, password, timeout, options=options_of({**FIXED, **(settings or {})}))
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"set search_path = {SEARCH_PATH}")  # a pooler may have left the options out
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_plainly(address: Address, password: str | None, *, timeout: float = 5) -> Connection:
+    """Open a connection in autocommit mode that has the settings of its database and its role.
+
+    For statements of the workspace that mean these, with no more rights than the task has; and for PgBouncer's console.
 
     :raises psycopg2.OperationalError: the server did not let us in.
     """
-    psycopg2 = driver()
-    connection = psycopg2.connect(
+    return _connect(address, password, timeout)
+
+
+def options_of(settings: t.Mapping[str, str]) -> str:
+    """Settings in the syntax of libpq's ``options``."""
+    escapes = str.maketrans({"\\": r"\\", " ": r"\ "})
+    return " ".join(f"-c {name}={value.translate(escapes)}" for name, value in settings.items())
+
+
+def _connect(address: Address, password: str | None, timeout: float, **more: str) -> Connection:
+    connection = connect_by(
         host=address.host,
-        hostaddr=NO_OTHER,
         port=address.port,
         user=address.user,
         dbname=address.database,
         password=password,
         connect_timeout=max(2, int(timeout)),
         application_name="parallel.worktrees",
+        client_encoding="UTF8",
+        **more,
     )
     connection.autocommit = True
-    return t.cast("Connection", connection)
+    return connection
+
+
+def connect_by(**parameters: t.Any) -> Connection:
+    """Open a connection by these parameters of libpq, and nothing else.
+
+    libpq asks for variables with getenv(3), so they are taken away there. Python keeps them (``os.environ``), for the
+    commands of a task that are to have them.
+
+    :raises psycopg2.OperationalError: the server did not let us in.
+    """
+    for name in _environment.without_postgresql():
+        os.unsetenv(name)
+    return t.cast("Connection", driver().connect(**parameters))
 
 
 def driver() -> t.Any:

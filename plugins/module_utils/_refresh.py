@@ -379,13 +379,12 @@ def _work(host: Host, source: Source, server: _clusters.Cluster, sockets: str) -
             cwd=server.data,
         )
         server.await_status(("ready",), until)
-    with _administration(source, sockets) as outside:
+    with _administration(host, source, sockets) as outside:
         if source.kind == "standby":
             _cut_off(source, outside)
         else:
             outside.act(None, compose("create database {} template template0", source.database))
         with outside.within(source.database) as inside:
-            inside.act(None, compose(_standby.NO_EVENT_TRIGGERS))
             if source.kind == "dump":
                 outside.check_extensions(source.extensions)
                 inside.create_extensions(source.database, source.extensions)
@@ -400,10 +399,11 @@ def _work(host: Host, source: Source, server: _clusters.Cluster, sockets: str) -
 
 
 @contextlib.contextmanager
-def _administration(source: Source, sockets: str) -> t.Iterator[Server]:
+def _administration(host: Host, source: Source, sockets: str) -> t.Iterator[Server]:
     address = _postgres.Address(sockets, _standby.PORT, source.admin, "postgres")
     try:
-        server = Server(address, None, Journal(check=False))
+        settings = _postgres.fixed(int(host.programs.major), superuser=True)
+        server = Server(address, None, Journal(check=False), settings)
     except _postgres.driver().OperationalError as error:
         raise _standby.lets_nobody_in(source, str(error)) from error
     with contextlib.closing(server.connection):
@@ -422,7 +422,6 @@ def _cut_off(source: Source, server: Server) -> None:
         )
     for name in databases:
         with server.within(name) as inside:
-            inside.act(None, compose(_standby.NO_EVENT_TRIGGERS))
             for (gid,) in inside.rows(PREPARED, name=name):
                 inside.act(None, compose("rollback prepared {gid}", gid=gid))
             for (subscription,) in inside.rows(SUBSCRIPTIONS, name=name):

@@ -49,9 +49,6 @@ HERE_ALONE = {
 }
 """With these a copy of a server does nothing to the one that it is a copy of."""
 
-NO_EVENT_TRIGGERS = "set session_replication_role = replica"
-"""Those of production may refuse changes, or tell somebody of them."""
-
 AS_THE_PRIMARY = {
     "max_connections": "max_connections setting",
     "max_locks_per_transaction": "max_locks_per_xact setting",
@@ -317,7 +314,7 @@ class Standby:
     def _replication(self) -> t.Any:
         from psycopg2.extras import PhysicalReplicationConnection
 
-        return _postgres.driver().connect(
+        return _postgres.connect_by(
             **self._primary,
             password=self._password(),
             connect_timeout=10,

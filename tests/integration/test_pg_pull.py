@@ -88,7 +88,7 @@ def newest() -> c.Iterator[Shared]:
 
 def administrator(server: Shared, database: str) -> t.Any:
     address = _postgres.Address("127.0.0.1", server.port, "postgres", database)
-    return _postgres.connect(address, read(server.password_file))
+    return _postgres.connect_plainly(address, read(server.password_file))
 
 
 @pytest.fixture

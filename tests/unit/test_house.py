@@ -256,6 +256,39 @@ def test_every_playbook_looks_at_the_inventory_first() -> None:
             assert named or play["hosts"] == "{{ groups.parallel_worktrees_tasks | default([]) }}", path.name
 
 
+# --- ways into a server ----------------------------------------------------------------------------------------------
+
+OPENING = r"(?!(_postgres|sqlite3)\.connect$).*\bconnect$"
+SERVERS = {"_clusters", "_services"}
+"""They start what outlives them, with an environment of its own."""
+
+FILES_ONLY = {"_analysis", "_trash"}
+"""They start what outlives them and has nothing to do with PostgreSQL."""
+
+
+def _calls(path: pathlib.Path) -> c.Iterator[tuple[str, str]]:
+    """What is called in a file, and the whole of the call."""
+    nodes = ast.walk(ast.parse(path.read_bytes()))
+    return ((ast.unparse(node.func), ast.unparse(node)) for node in nodes if isinstance(node, ast.Call))
+
+
+@pytest.mark.parametrize("name", IDEAS)
+def test_connections_are_opened_in_one_place(name: str) -> None:
+    """There what tasks have planted in their databases is kept from running, and variables of the caller from leading
+    elsewhere."""
+    for called, call in _calls(IDEAS[name]):
+        assert name == "_postgres" or not re.match(OPENING, called), call
+
+
+@pytest.mark.parametrize("name", IDEAS)
+def test_programs_are_run_in_one_place(name: str) -> None:
+    """There they get an environment without the variables of the caller that would lead them elsewhere."""
+    for called, call in _calls(IDEAS[name]):
+        if re.match(r"subprocess\.|os\.(exec|spawn|posix_spawn|popen|system)", called):
+            is_server = name in SERVERS and re.search(r"\benv=\{'PATH': ", call)
+            assert is_server or name in {"_commands", *FILES_ONLY}, call
+
+
 # --- imports --------------------------------------------------------------------------------------------------------
 
 
