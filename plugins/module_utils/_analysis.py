@@ -26,10 +26,10 @@ import sys
 import time
 import typing as t
 
-from . import _commands, _exec, _files, _gates, _git, _guard, _mounts, _program, _readonly, _secrets
+from . import _commands, _exec, _files, _gates, _git, _guard, _mounts, _program, _readonly, _secrets, _top_level
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
-from ._manifest import LOGS
+from ._manifest import LOGS, repository_of
 from ._placing import inside
 from ._state import state_folder
 
@@ -71,6 +71,7 @@ def operation(params: Params, *, check: bool) -> Result:
         raise UserError(f"task {params['task']} has no worktree to analyze", hint="status shows what it has")
     actions = []
     if params["start"]:
+        _top_level.check(one["path"] for one in worktrees)
         kind = _readonly.choose(params["image"])
         for one in worktrees:
             given = _given(one, params, kind)
@@ -137,8 +138,8 @@ def _given(worktree: t.Mapping[str, str], params: Params, kind: str) -> dict[str
 
 def _trees(worktree: t.Mapping[str, str]) -> list[str]:
     """A worktree, its repository, and the main tree of that."""
-    common = _git.Repository.of_admin(str(_git.admin_folder(worktree["path"]))).common
-    return [worktree["path"], common, os.path.dirname(common) if os.path.basename(common) == ".git" else common]
+    repository = repository_of(worktree["path"])
+    return [worktree["path"], *([repository.common, repository.path] if repository else [])]
 
 
 def _file(name: str) -> str:

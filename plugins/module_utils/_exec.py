@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from . import _commands, _guard, _secrets
+from . import _commands, _git, _guard, _secrets, _top_level
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 
@@ -36,6 +36,7 @@ def operation(params: Params, *, check: bool) -> Result:
         )
     if not os.path.isdir(folder):
         raise EnvironmentFailure(f"there is no folder {folder}", hint="run provision again: it makes what is missing")
+    _top_level.check([tree] if (tree := _git.enclosing_worktree(os.path.join(folder, "any"))) else [])
     if check:
         return {"changed": True, "diff": [], "actions": [f"run '{command}' in {folder}"], "stdout": "", "stderr": ""}
     env = variables(params["variables"], params["password_file"], folder)

@@ -16,7 +16,7 @@ import re
 import time
 import typing as t
 
-from . import _commands, _exec, _files, _git, _pg_server, _postgres, _secrets
+from . import _commands, _exec, _files, _git, _pg_server, _postgres, _secrets, _top_level
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import LOGS
@@ -131,6 +131,7 @@ def operation(params: Params, *, check: bool) -> Result:
     if missing:
         hint = "run provision again: it makes what is missing"
         raise EnvironmentFailure(f"there is no folder {', '.join(missing)}", hint=hint)
+    _top_level.check(one["path"] for one in worktrees)
     title = params["title"] or "the gate"
     if check:
         actions = [f"check '{one['name']}'" for one in chosen]
@@ -241,9 +242,16 @@ def _check(one: Params, worktree: t.Mapping[str, str], stage: str, around: Surro
     elif one["git"] == "clean":
         text = dirt(path)
     else:
-        is_attached = _git.git(path, "symbolic-ref", "--quiet", "HEAD").ok
-        text = "" if is_attached else f"{path} is at no branch (detached HEAD); make one: git switch -c NAME"
+        text = _detached(path)
     return Outcome(name, repo, _verdict(one, stage) if text else PASSED, _since(began), text, log)
+
+
+def _detached(path: str) -> str:
+    """Which of a worktree and those of its submodules are at no branch, in words."""
+    trees = [tree for tree in (path, *_git.submodule_trees(path)) if not _git.is_attached(tree)]
+    return "; ".join(
+        f"{tree} is at no branch (detached HEAD); make one: git -C {tree} switch -c NAME" for tree in trees
+    )
 
 
 def _run_command(one: Params, path: str, stage: str, around: Surroundings) -> tuple[str, str | None]:

@@ -107,16 +107,18 @@ class Repository:
 
     :ivar path: its main working tree, as the user named it.
     :ivar common: its common git directory (gitrepository-layout(5)), absolute and without symbolic links.
+    :ivar fault: why git, started in the main working tree, does not work on it.
     """
 
     path: str
     common: str
+    fault: str | None = None
     _lock: int | None = None
     _bases: dict[str, str | None] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def at(cls, path: str, name: str | None = None) -> Repository:
-        """The repository whose working tree is this folder.
+        """The repository whose working tree is this folder: a folder with ``.git`` is one, whatever its settings say.
 
         :raises UserError: there is none, or it is bare, or the folder lies inside of one.
         """
@@ -129,9 +131,11 @@ class Repository:
         # The common directory comes last, as its name may have more than one line.
         questions = ("--is-bare-repository", "--is-inside-work-tree", "--show-cdup", "--git-common-dir")
         asked = git(path, "rev-parse", *questions)
+        if "dubious ownership" in asked.stderr:
+            raise asked.failure(what, hint=f"git config --global --add safe.directory {path}")
+        if not (asked.ok and asked.stdout.startswith("false\ntrue\n\n")) and (named := cls._named(path, asked)):
+            return named
         if not asked.ok:
-            if "dubious ownership" in asked.stderr:
-                raise asked.failure(what, hint=f"git config --global --add safe.directory {path}")
             raise UserError(f"{what}: {path} is not a git repository", hint=hint)
         bare, has_tree, *rest = asked.stdout.split("\n", 3)
         if bare == "true" or has_tree != "true":
@@ -147,6 +151,19 @@ class Repository:
         if _known is not None:
             _known[path] = found.common
         return found
+
+    @classmethod
+    def _named(cls, path: str, asked: Completed) -> Repository | None:
+        """The repository whose ``.git`` lies in a folder, where its settings lead git elsewhere."""
+        dot_git = os.path.join(path, ".git")
+        if not os.path.lexists(dot_git):
+            return None
+        found = git(path, "rev-parse", "--git-common-dir", env={"GIT_DIR": dot_git, "GIT_WORK_TREE": path})
+        if not found.ok:
+            return None
+        common = os.path.realpath(os.path.join(path, found.stdout.removesuffix("\n")))
+        setting = "core.bare is true" if asked.stdout.startswith("true\n") else "core.worktree leads elsewhere"
+        return cls(path, common, asked.stderr.strip() or setting)
 
     @classmethod
     def of_admin(cls, admin: str) -> Repository:
@@ -206,7 +223,13 @@ class Repository:
         )
 
     def _main(self, listed: Listed) -> Listed:
-        """The main worktree where it is: that of a submodule is listed as if it lay in its git directory."""
+        """The main worktree where it is, first of all where the user says.
+
+        Git takes it for the folder that its git directory lies in, which that of a submodule does not, nor one that was
+        made with ``--separate-git-dir``, nor one that a symbolic link leads to.
+        """
+        if git_dir(self.path) == self.common:
+            return dataclasses.replace(listed, path=self.path, gone=False)
         if not listed.gone:
             return listed
         top = self.git("rev-parse", "--show-toplevel").stdout.removesuffix("\n")
@@ -397,10 +420,31 @@ def admin_folder(worktree: str) -> str | None:
     return os.path.normpath(os.path.join(worktree, text.removeprefix("gitdir: ")))
 
 
+def git_dir(worktree: str) -> str | None:
+    """The git directory that ``.git`` of a worktree is or leads to, without symbolic links."""
+    place = os.path.join(worktree, ".git")
+    found = place if os.path.isdir(place) else admin_folder(worktree)
+    return None if found is None else os.path.realpath(found)
+
+
 def linked_admin(worktree: str) -> str | None:
     """The same; None as well where it is a whole repository's, such as that of a submodule."""
     admin = admin_folder(worktree)
     return admin if admin and os.path.isfile(os.path.join(admin, "commondir")) else None
+
+
+def submodule_trees(worktree: str) -> list[str]:
+    """The submodules of a worktree that are linked worktrees themselves."""
+    doing = f"looking for the submodules of {worktree}"
+    env = {"GIT_DIR": str(admin_folder(worktree)), "GIT_WORK_TREE": worktree}
+    listed = must(worktree, "ls-files", "-z", "--stage", doing=doing, env=env).split("\0")
+    places = (os.path.join(worktree, one.partition("\t")[2]) for one in listed if one.startswith("160000 "))
+    return [place for place in places if linked_admin(place)]
+
+
+def is_attached(worktree: str) -> bool:
+    """Whether a worktree is at a branch."""
+    return git(worktree, "symbolic-ref", "--quiet", "HEAD").ok
 
 
 def enclosing_worktree(path: str) -> str | None:

@@ -20,10 +20,11 @@ import os
 import tempfile
 import typing as t
 
-from . import _files, _gates, _git, _lone_branches, _mounts
+from . import _files, _gates, _git, _lone_branches, _mounts, _top_level
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, Repository
+from ._manifest import repository_of
 from ._state import state_folder
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
@@ -71,6 +72,7 @@ class Member:
     """A repository in which a task has work, or a submodule of one.
 
     :ivar common: its common git directory.
+    :ivar main: its main tree, as far as that is known.
     :ivar worktree: of the task, or the main one where the task has its branch alone.
     :ivar own: the task's branch, with the commit that is checked out.
     :ivar remote: what to push to; None where nothing is pushed.
@@ -100,6 +102,7 @@ class Member:
     named: list[str] = dataclasses.field(default_factory=list)
     is_checked_out: bool = True
     is_touched: bool = True
+    main: str = ""
 
     @classmethod
     def noted(cls, note: dict[str, t.Any]) -> Member:
@@ -108,7 +111,7 @@ class Member:
 
     @property
     def repository(self) -> Repository:
-        return Repository(self.worktree, self.common)
+        return Repository(self.main or self.worktree, self.common)
 
     @property
     def called(self) -> str:
@@ -138,12 +141,13 @@ def operation(params: Params, *, check: bool) -> Result:
     folder = params["directory"] or _usual_folder()
     chosen = _gates.refused_where_unclear(params["checks"], [one["name"] for one in params["worktrees"]], "integration")
     wanted = _wanted(params)
-    commons = [_common(one) for one in wanted]
+    opened = [_repository(one) for one in wanted]
+    commons = [one.common for one in opened]
     finished: list[str] = []
     with _held(folder, commons):
         if not check:
             finished = _finish_others(folder, commons)
-        members = _members(wanted, commons, folder, params, check=check)
+        members = _members(wanted, opened, folder, params, check=check)
         if check:
             for member in members:
                 _foresee(member, _inside(member, members), params["task"])
@@ -221,33 +225,35 @@ def _called(name: str, inside: str | None) -> str:
     return f"{'submodule' if inside else 'repository'} {name}"
 
 
-def _common(given: Params) -> str:
+def _repository(given: Params) -> Repository:
     """The repository of a worktree, or of a branch."""
     if given["path"] is None:
-        return Repository.at(given["repo"], given["name"]).common
-    admin = _git.admin_folder(given["path"])
-    if admin is None or not os.path.isdir(admin):
+        return Repository.at(given["repo"], given["name"])
+    found = repository_of(given["path"])
+    if found is None:
         raise UserError(
             f"{_called(given['name'], given['inside'])}: {given['path']} is no linked worktree any more, so nobody can "
             "say what is finished in it",
             hint="run provision again: it makes what is missing",
         )
-    return Repository.of_admin(admin).common
+    return found
 
 
 def _members(
-    wanted: t.Sequence[Params], commons: t.Sequence[str], folder: str, params: Params, *, check: bool
+    wanted: t.Sequence[Params], opened: t.Sequence[Repository], folder: str, params: Params, *, check: bool
 ) -> list[Member]:
     members: dict[str, Member] = {}
     errors = []
     # A submodule is looked at after its repository: what that names is what the task may have added to.
-    for given, common in sorted(zip(wanted, commons, strict=True), key=lambda pair: pair[0]["inside"] is not None):
+    for given, repository in sorted(zip(wanted, opened, strict=True), key=lambda pair: pair[0]["inside"] is not None):
         around = members.get(given["inside"])
         try:
             if around:
-                members[given["name"]] = _submodule(given, common, around, params, check=check)
+                members[given["name"]] = _submodule(given, repository, around, params, check=check)
             elif given["inside"] is None:
-                members[given["name"]] = _member(given, common, _tree_of(common, folder), params, check=check)
+                members[given["name"]] = _member(
+                    given, repository, _tree_of(repository.common, folder), params, check=check
+                )
         except WorktreesError as error:
             errors.append(error)
     if errors:
@@ -260,9 +266,9 @@ def _members(
     return [members[given["name"]] for given in wanted]
 
 
-def _submodule(given: Params, common: str, around: Member, params: Params, *, check: bool) -> Member:
+def _submodule(given: Params, repository: Repository, around: Member, params: Params, *, check: bool) -> Member:
     """A submodule, in which the task has work where its commits are not in what integration names already."""
-    repository, tree = Repository(given["path"], common), os.path.join(around.tree, given["within"])
+    tree = os.path.join(around.tree, given["within"])
     target = _newest(around, around.target) if around.target else None
     # What the repository around it is merged on comes first; that is its candidate yet.
     links = [around.repository.gitlink(commit, given["within"]) for commit in (around.candidate, target) if commit]
@@ -273,7 +279,7 @@ def _submodule(given: Params, common: str, around: Member, params: Params, *, ch
         places = Place(own.branch or "", head), Place(params["branch"], None), None
         return Member(
             given["name"],
-            common,
+            repository.common,
             given["path"],
             *places,
             None,
@@ -281,8 +287,9 @@ def _submodule(given: Params, common: str, around: Member, params: Params, *, ch
             inside=around.name,
             within=given["within"],
             is_touched=False,
+            main=repository.path,
         )
-    return _member(given, common, tree, params, around, named, check=check)
+    return _member(given, repository, tree, params, around, named, check=check)
 
 
 def _has(repository: Repository, commit: str, name: str, *, check: bool) -> bool:
@@ -294,6 +301,8 @@ def _has(repository: Repository, commit: str, name: str, *, check: bool) -> bool
 
 def _standing(given: Params, repository: Repository, params: Params) -> tuple[list[_git.Listed], _git.Listed]:
     """All worktrees of a repository, and that of the task, which is finished."""
+    if given["path"] is not None:
+        _top_level.check([given["path"]])
     with repository.locked():
         listed = repository.worktrees()
     path = given["path"]
@@ -329,7 +338,7 @@ def _the_worktree(given: Params, params: Params) -> str:
 
 def _member(
     given: Params,
-    common: str,
+    repository: Repository,
     tree: str,
     params: Params,
     around: Member | None = None,
@@ -337,7 +346,6 @@ def _member(
     *,
     check: bool,
 ) -> Member:
-    repository = Repository(given["path"] or given["repo"], common)
     called = _called(given["name"], given["inside"])
     listed, own = _standing(given, repository, params)
     path = given["path"] or own.path
@@ -363,7 +371,7 @@ def _member(
     target = places[1] if len(places) > 1 else None
     member = Member(
         given["name"],
-        common,
+        repository.common,
         path,
         Place(own.branch, own.head, there.get(own.branch)),
         places[0],
@@ -376,6 +384,7 @@ def _member(
         within=given["within"],
         named=list(named),
         is_checked_out=is_there,
+        main=repository.path,
     )
     member.candidate = _base(member)
     return member
@@ -610,6 +619,7 @@ def _make_tree(member: Member) -> None:
             _forget_tree(repository, path)
             options = ("--quiet", "--no-checkout", "--detach", "--lock", "--reason", MAKING)
             repository.must("worktree", "add", *options, "--", path, base, doing=doing)
+            _top_level.settle(repository, path, is_submodule=member.inside is not None)
             os.unlink(os.path.join(repository.admin_in(path), "locked"))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(repository.admin_in(path), "index.lock"))  # of a killed run
@@ -661,12 +671,8 @@ def remove_tree(repository: Repository) -> None:
 
 def _submodule_trees(repository: Repository, path: str) -> t.Iterator[Repository]:
     """The worktrees of ours within one of ours."""
-    listed = repository.git("ls-files", "-z", "--stage", worktree=path).stdout if repository.admin_of(path) else ""
-    for entry in listed.split("\0"):
-        place = os.path.join(path, entry.partition("\t")[2])
-        admin = _git.admin_folder(place) if entry.startswith("160000 ") else None
-        if admin and os.path.isdir(admin):
-            yield Repository(place, Repository.of_admin(admin).common)
+    for place in _git.submodule_trees(path) if repository.admin_of(path) else ():
+        yield Repository(place, Repository.of_admin(str(_git.linked_admin(place))).common)
 
 
 def _short(text: str) -> str:
@@ -877,8 +883,7 @@ def _bring(member: Member, tree: str, path: str) -> None:
     if not now or not os.path.lexists(os.path.join(place, ".git")):
         return
     at = _git.git(place, "rev-parse", "HEAD").stdout.strip()
-    is_at_branch = _git.git(place, "symbolic-ref", "--quiet", "HEAD").ok
-    if at == before != now and not is_at_branch and not _gates.dirt(place):
+    if at == before != now and not _git.is_attached(place) and not _gates.dirt(place):
         quietly = ("--quiet", "--no-recurse-submodules", "--detach")
         _git.git(place, "checkout", *quietly, now, keep=member.repository.kept)
         at = _git.git(place, "rev-parse", "HEAD").stdout.strip()

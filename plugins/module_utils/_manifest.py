@@ -28,6 +28,7 @@ LOGS = "parallel-worktrees-logs"
 class Manifest:
     """The paths (relative to the worktree) of what was written there, with the signature of its content.
 
+    :ivar main: the main tree of its repository, as the workspace names it.
     :ivar blocks: paths of somebody's own files that have a block of ours.
     :ivar ran: the set-up commands that have succeeded, each with what it was run on.
     """
@@ -37,6 +38,7 @@ class Manifest:
         self._path = os.path.join(admin, FILE_NAME)
         self.owner: str | None = data.get("owner")
         self.adopted: bool = data.get("adopted", False)
+        self.main: str | None = data.get("main")
         self.written: dict[str, str] = data.get("written", {})
         self.ran: list[str] = data.get("ran", [])
         self.blocks: list[str] = data.get("blocks", [])
@@ -65,7 +67,7 @@ class Manifest:
         return os.path.exists(self._path)
 
     def save(self) -> None:
-        data = {name: getattr(self, name) for name in ("owner", "adopted", "written", "blocks", "ran")}
+        data = {name: getattr(self, name) for name in ("owner", "adopted", "main", "written", "blocks", "ran")}
         _files.write(self._path, json.dumps(data, indent=1, sort_keys=True).encode(), mode=0o644)
 
     def forget(self) -> None:
@@ -95,6 +97,21 @@ class Manifest:
 
     def _key(self, path: str) -> str:
         return os.path.relpath(path, self.worktree)
+
+
+def repository_of(worktree: str) -> _git.Repository | None:
+    """The repository of a worktree, with its main tree as far as that is known; None where it is no linked worktree.
+
+    Where that tree is cannot be told from a git directory that lies apart, so it is noted.
+    """
+    admin = _git.admin_folder(worktree)
+    if admin is None or not os.path.isdir(admin):
+        return None
+    found = _git.Repository.of_admin(admin)
+    for main in (Manifest.in_admin(worktree, admin).main, os.path.dirname(found.common)):
+        if main and _git.git_dir(main) == found.common:
+            return _git.Repository(main, found.common)
+    return found
 
 
 def _load(path: str) -> dict[str, t.Any]:

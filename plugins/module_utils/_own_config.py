@@ -63,7 +63,7 @@ def take(repository: Repository, admin: str, name: str) -> None:
 
 def given(repository: Repository, admin: str, name: str) -> str | None:
     """What somebody else set for the worktree alone, such as ``core.hooksPath``."""
-    if _files.read(_config(admin)) in ("", INCLUDE):
+    if name.rpartition(".")[2].lower() not in _files.read(_config(admin)).lower():
         return None
     # The file is asked, not the scope: git refuses that where no worktree has a configuration of its own.
     return repository.git("config", "--file", _config(admin), "--get", name).stdout.rstrip("\n") or None

@@ -15,7 +15,7 @@ import os
 import time
 import typing as t
 
-from . import _adoption, _leases, _registry, _summary
+from . import _adoption, _leases, _registry, _summary, _top_level
 from ._door import Params, Result, filled, together
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._holder import Holder
@@ -95,6 +95,8 @@ def operation(params: Params, *, check: bool) -> Result:
     adopted = _adoption.look(params["worktree"], params["repos"]) if params["worktree"] and params["repos"] else None
     if adopted:
         params = {**params, "branch": adopted["branch"]}
+    if params["state"] == "ready" and not check:
+        _check_worktrees(params)
     with _registry.opened(params["registry"], write=not check) as registry:
         step = Step(registry, params, me, check)
         names = _names(step)
@@ -131,6 +133,17 @@ def operation(params: Params, *, check: bool) -> Result:
     if leased is None:
         return result
     return {**result, **together(result, leased), "leases": leased["leases"], "summary": summary or leased["summary"]}
+
+
+def _check_worktrees(params: Params) -> None:
+    """See, before a task is called ready, that git works on each of its worktrees. The registry is not held meanwhile.
+
+    :raises EnvironmentFailure: it does not.
+    """
+    with _registry.opened(params["registry"], write=False) as registry:
+        names = expand(params["task"], params["count"]) if params["task"] else ()
+        records = [registry.record(params["workspace"], name) for name in names]
+    _top_level.check(tree for one in records if one for tree in _top_level.trees_of(one.plan.get("worktrees", ())))
 
 
 def _leased(step: Step, names: list[str]) -> Result:

@@ -26,6 +26,7 @@ from . import (
     _reservations,
     _shared,
     _task_branch,
+    _top_level,
     _work,
 )
 from ._door import Params, Result, filled
@@ -34,7 +35,7 @@ from ._git import MAKING, Listed, Repository
 from ._identity import expand
 from ._leases import Lease
 from ._lone_branches import LoneBranch
-from ._manifest import Manifest
+from ._manifest import Manifest, repository_of
 from ._records import age
 from ._registry import Record, owner_of, task_of
 
@@ -170,9 +171,7 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
     exists = os.path.isdir(path)
     try:
         repository = Repository.at(planned["repo"], planned["name"])
-        listed = next(
-            (one for one in _worktrees(repository) if os.path.realpath(one.path) == os.path.realpath(path)), None
-        )
+        listed = _listed_at(repository, path)
         if not exists or listed is None:
             about["state"] = "missing"
             if record.state == "ready" or exists or listed:
@@ -183,23 +182,54 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
         if listed.lock == MAKING:
             about["state"] = "half-made"
             return about
-        work = _work.look(
-            repository,
-            path,
-            branch_to_delete=None,
-            disposable=disposable,
-            members=planned.get("submodules", []),
-            half_made=False,
-        )
-        about["state"] = "dirty" if work.files or work.under_way else "clean"
-        about["ahead"] = len(repository.unique_commits([listed.head or "HEAD"], but=listed.branch))
-        if listed.branch and listed.branch != planned["branch"]:
-            branches = f"branch {listed.branch}, not {planned['branch']}"
-            about["drift"].append(f"worktree of {planned['name']} is on {branches}")
+        _look(about, repository, listed, planned["branch"], disposable, planned.get("submodules", []))
+        if planned.get("submodules"):
+            _add_submodules(about, planned, disposable)
     except WorktreesError as error:
         about["state"] = "unknown"
         about["drift"].append(error.message)
     return about
+
+
+def _look(
+    about: dict[str, t.Any],
+    repository: Repository,
+    listed: Listed,
+    branch: str,
+    disposable: t.Sequence[str],
+    members: t.Sequence[str],
+) -> None:
+    """What is in a worktree and nowhere else, and whether it is as it was made."""
+    path = about["path"]
+    options: dict[str, t.Any] = {"branch_to_delete": None, "disposable": disposable, "half_made": False}
+    work = _work.look(repository, path, members=members, **options)
+    about["state"] = "dirty" if work.files or work.under_way else "clean"
+    about["ahead"] = len(repository.unique_commits([listed.head or "HEAD"], but=listed.branch))
+    if listed.branch and listed.branch != branch:
+        about["drift"].append(f"worktree of {about['name']} is on branch {listed.branch}, not {branch}")
+    if found := _top_level.fault(path):
+        about["drift"].append(found)
+
+
+def _add_submodules(about: dict[str, t.Any], planned: dict[str, t.Any], disposable: t.Sequence[str]) -> None:
+    """Look at the submodules of a worktree too: what is in one of them is in the worktree."""
+    about["submodules"] = []
+    for within in planned["submodules"]:
+        name, path = f"{planned['name']}/{within}", os.path.join(planned["path"], within)
+        one: dict[str, t.Any] = {"name": name, "path": path, "branch": None, "state": "missing", "ahead": 0}
+        one["drift"] = []
+        repository = repository_of(path)
+        listed = _listed_at(repository, path) if repository else None
+        if repository is None or listed is None:
+            one["drift"].append(f"submodule {name}: it has no worktree of its own any more")
+        else:
+            one["branch"] = listed.branch
+            _look(one, repository, listed, planned["branch"], disposable, [])
+        about["drift"] += one.pop("drift")
+        about["submodules"].append(one)
+        about["ahead"] += one["ahead"]
+        if one["state"] == "dirty":
+            about["state"] = "dirty"
 
 
 def _lone_branch(planned: dict[str, t.Any], record: Record, about: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -334,6 +364,11 @@ def _orphans(
 def _worktrees(repository: Repository) -> list[Listed]:
     with repository.locked():
         return repository.worktrees()
+
+
+def _listed_at(repository: Repository, path: str) -> Listed | None:
+    real = os.path.realpath(path)
+    return next((one for one in _worktrees(repository) if os.path.realpath(one.path) == real), None)
 
 
 def _submodules(repository: Repository, worktree: str) -> list[str]:

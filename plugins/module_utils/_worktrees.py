@@ -15,7 +15,7 @@ import os
 import time
 import typing as t
 
-from . import _blocks, _exclude, _git, _guard, _hooks, _lone_branches, _mounts, _trash, _work
+from . import _blocks, _exclude, _git, _guard, _hooks, _lone_branches, _mounts, _top_level, _trash, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
@@ -52,6 +52,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 }
 
 TRIES = 3
+SETTINGS = "give it settings of its own: git -C {} config --worktree core.bare false"
 
 T = t.TypeVar("T")
 
@@ -138,8 +139,10 @@ def _members(params: Params, errors: list[WorktreesError]) -> list[Member | Lone
     for given in wanted:
         repository = opened[given["repo"]]
         if isinstance(repository, Repository):
-            repository = repositories.setdefault(repository.common, repository)
             with _collected(errors):
+                if not absent:
+                    _refuse_fault(repository, given["name"])
+                repository = repositories.setdefault(repository.common, repository)
                 check_branch(given["branch"])
                 if given["checkout"]:
                     members.append(_member(given, repository, repositories, absent=absent))
@@ -155,6 +158,15 @@ def _kinds(members: t.Sequence[Member | LoneBranch]) -> tuple[list[Member], list
         [member for member in members if isinstance(member, Member)],
         [member for member in members if isinstance(member, LoneBranch)],
     )
+
+
+def _refuse_fault(repository: Repository, name: str) -> None:
+    """Refuse a main tree in which plain git would fail or work elsewhere, as it is asked for files there."""
+    if repository.fault:
+        raise UserError(
+            f"repository {name}: git does not work in the main tree {repository.path}: {repository.fault}",
+            hint=f"correct core.bare and core.worktree in {os.path.join(repository.common, 'config')}",
+        )
 
 
 def _is_away(given: Params) -> bool:
@@ -303,6 +315,7 @@ class Finding:
     :ivar start: its commit; None where only a fetch would tell, in check mode.
     :ivar is_new: its branch is to be made.
     :ivar renewal: what git ignores there, where that is to be something else.
+    :ivar is_unsettled: it is ready, but for settings of its own.
     """
 
     member: Member
@@ -311,6 +324,7 @@ class Finding:
     start: str | None
     is_new: bool
     renewal: _exclude.Renewal | None = None
+    is_unsettled: bool = False
 
 
 def _make_set(params: Params, *, check: bool) -> Result:
@@ -338,11 +352,13 @@ def _make_set(params: Params, *, check: bool) -> Result:
         findings = [found[id(one)] for member in tops for one in member.everyone]
         to_make = [finding for finding in findings if finding.state != "ready"]
         to_renew = [finding for finding in findings if finding.renewal]
+        to_settle = [finding for finding in findings if finding.is_unsettled]
         ready = [one for one in lone if one.is_ready]
         actions = [
             f"{'adopt' if one.state == 'adopt' else 'make'} worktree {one.member.path} on branch {one.member.branch}"
             for one in to_make
         ]
+        actions += [f"give worktree {one.member.path} its own settings of git" for one in to_settle]
         actions += [f"take over what git ignores elsewhere into worktree {one.member.path}" for one in to_renew]
         actions += [
             f"{'take' if one.tip else 'make'} branch {one.branch} of {one.name}" for one in lone if not one.is_ready
@@ -434,6 +450,7 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
         )
     if standing and standing.lock != MAKING and not standing.gone:
         if member.adopt and found is None:
+            _top_level.check([member.path], hint=SETTINGS.format(member.path))
             member.branch = standing.branch or member.branch
             return Finding(member, "adopt", standing, standing.head, is_new=False)
         if found != owner:
@@ -444,8 +461,10 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
             )
         member.branch = standing.branch or member.branch
         member.adopt = bool(mark and mark.adopted)
-        renewal = _exclude.renewal(member.repository, member.path)
-        return Finding(member, "ready", standing, standing.head, is_new=False, renewal=renewal)
+        finding = Finding(member, "ready", standing, standing.head, is_new=False)
+        finding.renewal = _exclude.renewal(member.repository, member.path)
+        finding.is_unsettled = _is_unsettled(member)
+        return finding
     if standing and standing.gone and standing.lock not in (None, MAKING):
         raise _is_locked(member, standing.lock)
     if standing is None or standing.gone:
@@ -545,6 +564,8 @@ def _submodule_commit(member: Member, inside: Finding) -> str | None:
 def _make_all(findings: t.Sequence[Finding], owner: str) -> list[dict[str, str]]:
     """Make what is missing of a worktree and its submodules; returns what was saved on the way."""
     for finding in findings:
+        if finding.is_unsettled:
+            _settle(finding.member)
         if finding.renewal:
             _exclude.renew(finding.member.repository, finding.renewal)
     return [saved for finding in findings if finding.state != "ready" for saved in _make(finding, owner)]
@@ -566,6 +587,7 @@ def _make(finding: Finding, owner: str) -> list[dict[str, str]]:
         _register(member, str(finding.start))
     _check_out(finding)
     _mark(member, owner)
+    _settle(member)
     os.unlink(os.path.join(repository.admin_in(member.path), "locked"))
     return saved
 
@@ -573,8 +595,21 @@ def _make(finding: Finding, owner: str) -> list[dict[str, str]]:
 def _mark(member: Member, owner: str) -> None:
     """Write into the worktree's git directory whose it is."""
     manifest = Manifest.in_admin(member.path, member.repository.admin_in(member.path))
-    manifest.owner, manifest.adopted = owner, member.adopt
+    manifest.owner, manifest.adopted, manifest.main = owner, member.adopt, member.repository.path
     manifest.save()
+
+
+def _is_unsettled(member: Member) -> bool:
+    """Whether a worktree of ours lacks its own settings; one that another tool made is left as it is, and works."""
+    if member.adopt:
+        _top_level.check([member.path], hint=SETTINGS.format(member.path))
+        return False
+    admin = member.repository.admin_in(member.path)
+    return not _top_level.is_settled(member.path, admin, is_submodule=member.inside is not None)
+
+
+def _settle(member: Member) -> None:
+    _top_level.settle(member.repository, member.path, is_submodule=member.inside is not None)
 
 
 def _save_found(finding: Finding, owner: str) -> list[dict[str, str]]:

@@ -193,17 +193,24 @@ tasks:
           sample: fix-login
         state:
           description:
-            - V(clean), or V(dirty) where a file was edited or an operation such as a rebase is under way.
+            - V(clean), or V(dirty) where a file was edited or an operation such as a rebase is under way, in one of its
+              submodules as well.
             - V(missing) if its folder is gone or git does not know it, V(half-made) if the run that made it was killed,
               and V(unknown) if it could not be looked at.
             - V(branch only) where the task has its branch, and no worktree.
           type: str
           sample: clean
         ahead:
-          description: How many of its commits no other branch and no remote has.
+          description: How many of its commits no other branch and no remote has, those of its submodules included.
           returned: for one that is V(clean), V(dirty) or V(branch only)
           type: int
           sample: 2
+        submodules:
+          description:
+            - The worktrees of its submodules, each with C(name), C(path), C(branch), C(state) and C(ahead).
+          returned: where it has submodules
+          type: list
+          elements: dict
     drift:
       description: Where the record and what is there disagree, in words. Empty for a task that is as it should be.
       type: list
