@@ -14,7 +14,7 @@ import re
 import stat
 import typing as t
 
-from . import _env_file, _files, _git, _main_paths, _main_ports, _secrets
+from . import _env_file, _files, _git, _kept_out, _main_paths, _main_ports, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import Manifest, text_signature
@@ -72,14 +72,19 @@ def operation(params: Params, *, check: bool) -> Result:
         if given["repo"] in worktrees
     ]
     to_write = [file for file in wanted if file.differs]
+    to_hide = [file.place for file in wanted if file.is_seen]
     if not check:
+        _kept_out.hide(to_hide)
         keep_out_of_git((file.worktree, file.place) for file in to_write)
         for file in to_write:
             file.write()
     return {
-        "changed": bool(to_write),
+        "changed": bool(to_write or to_hide),
         "files": [file.place for file in wanted],
-        "actions": [f"write {file.place}" for file in to_write],
+        "actions": [
+            *(f"keep {place}, which git tracks, out of the task's commits" for place in to_hide),
+            *(f"write {file.place}" for file in to_write),
+        ],
         "diff": [
             {
                 "before_header": file.place,
@@ -156,7 +161,10 @@ def _ports(params: Params) -> dict[int, int]:
 
 @dataclasses.dataclass
 class _Wanted:
-    """One file: where it goes, what is there, and what is to be there."""
+    """One file: where it goes, what is there, and what is to be there.
+
+    :ivar is_seen: git tracks it and would take what is written there for a change of the task.
+    """
 
     worktree: str
     place: str
@@ -166,6 +174,7 @@ class _Wanted:
     mode: int
     shown_before: str
     shown_after: str
+    is_seen: bool = False
 
     @property
     def differs(self) -> bool:
@@ -181,15 +190,16 @@ class _Wanted:
             )
         manifest = Manifest.around(place)
         before = _bytes(place) if os.path.lexists(place) else None
+        committed = None if before is None else _committed(place)
         if given["content"] is not None:
             text = given["content"]
             default_mode = 0o644
-            if before not in (None, _secrets.reveal(text, known).encode()) and before != _committed(place):
+            if before not in (None, _secrets.reveal(text, known).encode()) and before != committed:
                 refuse_foreign(place, manifest, "write")
             shown = ("" if before is None else before.decode("utf-8", "replace"), text)
         else:
             source = os.path.normpath(os.path.join(worktree["source"], given["source"] or given["path"]))
-            origin, base, fresh = _origin(worktree, place, source, manifest, before)
+            origin, base, fresh = _origin(worktree, place, source, manifest, before, committed)
             if not fresh:
                 manifest = None
             default_mode = stat.S_IMODE(os.stat(origin).st_mode)
@@ -213,7 +223,8 @@ class _Wanted:
             default_mode = 0o600
         mode = default_mode if given["mode"] is None else _mode(given["mode"])
         after = _secrets.reveal(text, known).encode()
-        return cls(worktree["path"], place, manifest, before, after, mode, *shown)
+        is_seen = bool(manifest) and committed not in (None, after) and _kept_out.is_to_hide(place)
+        return cls(worktree["path"], place, manifest, before, after, mode, *shown, is_seen)
 
     def write(self) -> None:
         if self.manifest:
@@ -225,7 +236,12 @@ class _Wanted:
 
 
 def _origin(
-    worktree: Params, place: str, source: str, manifest: Manifest | None, before: bytes | None
+    worktree: Params,
+    place: str,
+    source: str,
+    manifest: Manifest | None,
+    before: bytes | None,
+    committed: bytes | None,
 ) -> tuple[str, str, bool]:
     """What a file begins with: where that lies, its text, and whether nobody has worked on it yet.
 
@@ -235,7 +251,6 @@ def _origin(
     if before is None:
         return source, _text(source, what), True
     is_ours = bool(manifest and manifest.is_ours(place))
-    committed = _committed(place)
     if committed is not None and (is_ours or before == committed):
         return place, _decoded(committed, place, what), True
     origin = source if is_ours else place

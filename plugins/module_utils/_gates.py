@@ -16,7 +16,7 @@ import re
 import time
 import typing as t
 
-from . import _commands, _exec, _files, _git, _pg_server, _postgres, _secrets, _top_level
+from . import _commands, _exec, _files, _git, _kept_out, _pg_server, _postgres, _secrets, _top_level
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import LOGS
@@ -277,8 +277,13 @@ def dirt(path: str) -> str:
     done = _git.git(path, "status", "--porcelain", "-z", *all_of_it)
     if not done.ok:
         raise done.failure(f"looking for what is not committed in {path}")
-    files = [entry[3:] for entry in done.stdout.split("\0") if entry]
-    return f"not committed: {', '.join(files[:20])}{' and more' if len(files) > 20 else ''}" if files else ""
+    entries = [(entry[:1], entry[3:]) for entry in done.stdout.split("\0") if entry]
+    files = [file for staged, file in entries if not (staged == " " and _kept_out.is_ours(path, file))]
+    told = [f"not committed: {', '.join(files[:20])}{' and more' if len(files) > 20 else ''}"] if files else []
+    if hidden := _kept_out.edited(path):
+        names = ", ".join(hidden)
+        told.append(f"edited, and not shown by git: {names}; let git show it: {_kept_out.way_back(path, hidden)}")
+    return "; ".join(told)
 
 
 # --- leaked databases -------------------------------------------------------------------------------------------

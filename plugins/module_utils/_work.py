@@ -72,6 +72,7 @@ class Work:
     :ivar changed: tracked files that differ from the commit, in the index or on disk.
     :ivar untracked: files that git neither tracks nor ignores.
     :ivar ignored: files that git ignores and that this project did not write, or that were edited since.
+    :ivar hidden: those of the changed ones that git was told not to look at.
     :ivar commits: commits (id and subject) on no other ref and no remote.
     :ivar nested: folders that are repositories of their own; no commit here can save them.
     :ivar under_way: an operation of git that is not finished.
@@ -80,6 +81,7 @@ class Work:
     changed: list[str] = dataclasses.field(default_factory=list)
     untracked: list[str] = dataclasses.field(default_factory=list)
     ignored: list[str] = dataclasses.field(default_factory=list)
+    hidden: list[str] = dataclasses.field(default_factory=list)
     commits: list[str] = dataclasses.field(default_factory=list)
     nested: list[str] = dataclasses.field(default_factory=list)
     under_way: str | None = None
@@ -96,6 +98,7 @@ class Work:
         told = []
         for label, entries in (
             ("uncommitted", list(dict.fromkeys([*self.changed, *self.untracked]))),
+            ("of these not shown by git until git update-index --no-skip-worktree", self.hidden),
             ("ignored by git, not written by this project", self.ignored),
             ("commits on no other branch and no remote", self.commits),
             ("repositories of their own", self.nested),
@@ -153,6 +156,7 @@ def look(
         unfinished = half_made and not _has_content(os.path.join(worktree, path))
         if not (unfinished or path in work.nested or (path in members and not is_staged) or is_ours(path)):
             work.changed.append(path)
+            work.hidden += [path] if path in edited else []
     for path in status.untracked:
         if path.endswith("/"):
             if path.rstrip("/") not in members and not _is_elsewhere(os.path.join(worktree, path)):

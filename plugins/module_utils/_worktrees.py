@@ -15,7 +15,7 @@ import os
 import time
 import typing as t
 
-from . import _blocks, _exclude, _git, _guard, _hooks, _lone_branches, _mounts, _top_level, _trash, _work
+from . import _blocks, _exclude, _git, _guard, _hooks, _kept_out, _lone_branches, _mounts, _top_level, _trash, _work
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
@@ -1025,6 +1025,7 @@ def _leave(member: Member) -> None:
             continue  # somebody's work by now
         if repository.git("ls-files", "--error-unmatch", "--", path, worktree=member.path).ok:
             doing = f"giving back {place}"
+            _kept_out.show(repository, member.path, path)
             repository.must("checkout-index", "--force", "--", path, doing=doing, worktree=member.path)
             continue
         repository.throw_away(place)

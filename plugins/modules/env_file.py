@@ -21,7 +21,8 @@ description:
   - The password of the task's database is not given as a value. C(PARALLEL_WORKTREES_DATABASE_PASSWORD) stands for it
     everywhere, and this module puts what O(password_file) has in its place. So it is in no result, diff or log.
   - What is written is noted in git's folder for the worktree, so that its removal can tell it from work, and kept out
-    of git in that worktree alone (see the notes) where git neither has nor ignores it.
+    of git in that worktree alone (see the notes) where git neither has nor ignores it. A file that git has is kept out
+    of commits there (C(git update-index --skip-worktree)); what somebody edits in it afterwards counts as work.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.excluded
