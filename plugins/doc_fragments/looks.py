@@ -108,4 +108,5 @@ options:
       - .gradle
       - .next
       - .turbo
+      - .husky/_
 """

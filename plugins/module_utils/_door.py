@@ -23,10 +23,12 @@ def filled(spec: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any]) -> Params:
 
 def together(*results: Result) -> Result:
     """What several operations did, one after another, as one: no facts."""
+    warnings = [warning for result in results for warning in result.get("warnings", ())]
     return {
         "changed": any(result["changed"] for result in results),
         "actions": [action for result in results for action in result["actions"]],
         "diff": [difference for result in results for difference in result["diff"]],
+        **({"warnings": warnings} if warnings else {}),
     }
 
 

@@ -18,10 +18,11 @@ import shlex
 import sys
 import typing as t
 
-from . import _files, _gates, _git, _hook, _mounts, _own_config, _program
+from . import _files, _gates, _git, _hook, _mounts, _own_config, _program, _project_hooks
 from ._door import Params, Result
 from ._errors import EnvironmentFailure
 from ._git import Repository
+from ._manifest import repository_of
 from ._state import registry_path
 
 FOLDER = "parallel-worktrees-hooks"
@@ -63,10 +64,15 @@ if [ -z "$where" ]; then
     where=$(git config --type=path --show-scope --get-all core.hooksPath |
         sed -n '/^\\(system\\|global\\|local\\)\\t/s/^[a-z]*\\t//p' | tail -n 1)
 fi
+%(warning)s
 [ -n "$where" ] || where=$(git rev-parse --git-common-dir)/hooks
 %(own)s
 [ -x "$where/$name" ] || exit 0
 """
+
+WARNING = """\
+[ -z "$where" ] || [ -e "$where" ] ||
+    echo "parallel.worktrees: core.hooksPath is $where, which is not there: no hook of the project runs" >&2"""
 
 ONWARD = 'exec "$where/$name" "$@"\n'
 PUSH = """\
@@ -88,11 +94,13 @@ fi
 def operation(params: Params, *, check: bool) -> Result:
     """Give the worktrees their hooks, or take them away."""
     _gates.refused_where_unclear(params["checks"], [], "commit")
-    actions = []
+    actions: list[str] = []
+    warnings: list[str] = []
     for name, path in _places(params["worktrees"]):
         if params["state"] == "absent":
             did = _remove(path, check=check)
         else:
+            _provide(path, actions, warnings, check=check)
             did = _install(path, {**_settings(params), "worktree": {"name": name, "path": path}}, check=check)
         if did:
             actions.append(f"{'remove' if params['state'] == 'absent' else 'set'} the hooks of {path}")
@@ -100,6 +108,7 @@ def operation(params: Params, *, check: bool) -> Result:
         "changed": bool(actions),
         "actions": actions,
         "diff": [{"before": "", "after": "".join(line + "\n" for line in actions)}] if actions else [],
+        **({"warnings": warnings} if warnings else {}),
     }
 
 
@@ -121,6 +130,24 @@ def _settings(params: Params) -> dict[str, t.Any]:
     }
 
 
+def _provide(path: str, actions: list[str], warnings: list[str], *, check: bool) -> None:
+    """See to it that the project's own hooks are where a worktree looks for them, or say that they are not."""
+    repository = repository_of(path)
+    folder = _project_hooks.configured(path) if repository else None
+    if repository is None or folder is None or os.path.lexists(folder):
+        return
+    source = _project_hooks.generated(repository, path, folder)
+    if source is None:
+        warnings.append(
+            f"no hook of the project runs in {path}: core.hooksPath names {folder}, which is not there. Make it as the "
+            "project does, such as by its installation, and run provision again"
+        )
+        return
+    actions.append(f"copy the project's hooks to {folder} from {source}")
+    if not check:
+        _project_hooks.copy(source, path, folder)
+
+
 def _install(path: str, settings: dict[str, t.Any], *, check: bool) -> bool:
     """Bring the hooks of one worktree to what they have to be; returns whether they were not."""
     admin = _git.admin_folder(path)
@@ -135,7 +162,7 @@ def _install(path: str, settings: dict[str, t.Any], *, check: bool) -> bool:
         if not check:
             _undo_earlier(repository, admin)
         former = _own_config.given(repository, admin, "core.hooksPath")
-        files = _files_of(repository, folder, settings, former)
+        files = _files_of(repository, folder, settings, former, path)
         if _own_config.holds(admin, "hooksPath", folder) and _is_there(folder, files):
             return False
         if not check:
@@ -181,7 +208,7 @@ def _undo_earlier(repository: Repository, admin: str) -> None:
 
 
 def _files_of(
-    repository: Repository, folder: str, settings: dict[str, t.Any], former: str | None
+    repository: Repository, folder: str, settings: dict[str, t.Any], former: str | None, path: str
 ) -> dict[str, tuple[bytes, int]]:
     """The content and mode of every file of a worktree's hooks."""
     program = os.path.join(folder, PROGRAM)
@@ -190,19 +217,15 @@ def _files_of(
         _hook.SETTINGS: (json.dumps(told, indent=1, sort_keys=True).encode(), 0o600),
         PROGRAM: (_program.archive("_hook"), 0o644),
     }
-    names = [*OWN, *OTHERS, *(name for name in OFTEN if _project_has(repository, name, former))]
+    theirs = former or _project_hooks.configured(path) or os.path.join(repository.common, "hooks")
+    often = (name for name in OFTEN if os.access(os.path.join(path, theirs, name), os.X_OK))
+    names = [*OWN, *OTHERS, *often]
     files |= {name: (_script(name, program, former).encode(), 0o755) for name in names}
     return files
 
 
-def _project_has(repository: Repository, name: str, former: str | None) -> bool:
-    options = ("--type=path", "--get", "core.hooksPath")
-    where = former or repository.git("config", *options, hooks=True).stdout.rstrip("\n") or "hooks"
-    return os.access(os.path.join(repository.common, where, name), os.X_OK)
-
-
 def _script(name: str, program: str, former: str | None) -> str:
-    words = {"former": shlex.quote(former or ""), "own": ""}
+    words = {"former": shlex.quote(former or ""), "own": "", "warning": WARNING if name in OWN else ""}
     python = shlex.quote(sys.executable)
     check = (
         f'[ -x {python} ] || {{ echo "parallel.worktrees: {sys.executable} is gone; run provision again" >&2; '

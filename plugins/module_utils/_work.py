@@ -49,8 +49,9 @@ DISPOSABLE = (
     ".gradle",
     ".next",
     ".turbo",
+    ".husky/_",
 )
-"""Ignored files that tools make again: never work. A workspace can name others."""
+"""Ignored files that tools make again: never work. A workspace can name others, a path of several names too."""
 
 AT_MOST_SHOWN = 20
 SAVED = "refs/worktrees-saved"
@@ -289,8 +290,7 @@ def _files_below(
     pending = [path]
     while pending:
         path = pending.pop()
-        parts = path.split("/")
-        if any(fnmatch.fnmatchcase(part, pattern) for part in parts for pattern in disposable) or is_ours(path):
+        if _is_disposable(path, disposable) or is_ours(path):
             continue
         full = os.path.join(worktree, path)
         mode = os.lstat(full).st_mode
@@ -308,6 +308,17 @@ def _files_below(
         elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
             files.append(path)
     return files, nested
+
+
+def _is_disposable(path: str, patterns: t.Iterable[str]) -> bool:
+    """Whether a pattern means one of the folders in a path, or the path, from wherever it begins."""
+    parts = path.split("/")
+    starts = range(len(parts))
+    return any(
+        fnmatch.fnmatchcase("/".join(parts[start : start + pattern.count("/") + 1]), pattern)
+        for pattern in patterns
+        for start in starts
+    )
 
 
 def _is_elsewhere(folder: str) -> bool:

@@ -158,6 +158,7 @@ options:
       - .gradle
       - .next
       - .turbo
+      - .husky/_
 requirements:
   - git >= 2.36
 seealso:

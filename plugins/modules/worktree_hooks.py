@@ -17,7 +17,8 @@ description:
   - Before a commit, the checks of the stage V(commit) are made, and one that fails stops it. A push to a protected
     branch is refused.
   - The hooks that the project itself has run after that, wherever C(core.hooksPath) or C(.git/hooks) has them at that
-    time.
+    time. Where that is a folder that an installation generates in the working tree, as husky does, the worktree gets a
+    copy of the main tree's; where neither has it, a warning says so, and so does each commit.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.gates

@@ -226,6 +226,51 @@ def test_what_an_earlier_version_set_in_the_place_of_it_is_given_back(sample, do
     assert (admin / "config.worktree").exists() == bool(former)
 
 
+@pytest.fixture
+def husky(sample: Sample) -> pathlib.Path:
+    """Hooks as husky has them: a folder that is generated and ignored, whose scripts run what is tracked beside it."""
+    own_hook(sample.docs / ".husky", "pre-commit", f"echo of the branch $PWD >>{sample.root}/log")
+    git(sample.docs, "add", "--all")
+    git(sample.docs, "commit", "--quiet", "--message", "husky")
+    generated = sample.docs / ".husky" / "_"
+    own_hook(generated, "pre-commit", 'exec sh -e "$(dirname "$(dirname "$0")")/pre-commit" "$@"')
+    (generated / ".gitignore").write_text("*\n")
+    git(sample.docs, "config", "core.hooksPath", ".husky/_")
+    sample.make("docs")
+    return generated
+
+
+def test_generated_hooks_of_the_project_run(sample, husky):
+    tree = sample.tree("docs")
+    own_hook(tree / ".husky", "pre-commit", f"echo edited $PWD >>{sample.root}/log")
+    planned = succeeded(hooks(sample, "docs", check=True, checks=[TESTS]))
+    assert not (tree / ".husky" / "_").exists()
+    assert succeeded(hooks(sample, "docs", checks=[TESTS])) == planned
+    assert not succeeded(hooks(sample, "docs", checks=[TESTS]))["changed"]
+    git(tree, "add", "--all")
+    assert attempt(tree, "commit", "--quiet", "--message", "edited").returncode == 0
+    assert log(sample) == ["tested", f"edited {tree}"]
+    assert git(tree, "show", "--format=", "--name-only") == ".husky/pre-commit"
+    # An installation generates them anew, which is no work either.
+    (tree / ".husky" / "_" / "pre-commit").write_text("#!/bin/sh\n")
+    (tree / ".husky" / "_" / "more").write_text("#!/bin/sh\n")
+    assert sample.remove("docs")["saved"] == []
+    assert (husky / "pre-commit").exists()
+
+
+def test_hooks_of_the_project_that_are_nowhere_are_told(sample, husky):
+    shutil.rmtree(husky)
+    result = succeeded(hooks(sample, "docs", checks=[TESTS]))
+    assert [".husky/_" in one for one in result["warnings"]] == [True]
+    done = change(sample.tree("docs"))
+    assert (done.returncode, log(sample)) == (0, ["tested"])
+    assert "core.hooksPath is .husky/_, which is not there: no hook of the project runs" in done.stderr
+    own_hook(sample.tree("docs") / ".husky" / "_", "pre-commit", write_in_log(sample, "generated"))
+    assert "warnings" not in succeeded(hooks(sample, "docs", checks=[TESTS]))
+    assert "not there" not in change(sample.tree("docs")).stderr
+    assert log(sample)[-1].startswith("generated")
+
+
 def test_hooks_that_run_often_are_passed_on_where_there_are_any(sample):
     own_hook(sample.docs / ".git" / "hooks", "reference-transaction", f"echo $1 >>{sample.root}/log")
     sample.make("docs")
