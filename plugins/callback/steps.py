@@ -36,9 +36,7 @@ extends_documentation_fragment:
 
 import collections.abc as c
 import dataclasses
-import os
 import re
-import shlex
 import shutil
 import sys
 import textwrap
@@ -47,10 +45,10 @@ import typing as t
 
 from ansible import constants as C
 from ansible import context
-from ansible.parsing.splitter import split_args
 from ansible.plugins.callback import CallbackBase
 
 from ..plugin_utils._answer import Answer, names_several
+from ..plugin_utils._typed import Typed
 
 if t.TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
@@ -64,7 +62,6 @@ QUIET_ACTIONS = {"add_host", "assert", "group_by", "include_role", "include_task
 QUIET_ACTIONS |= {"set_fact", "set_stats", "validate_argument_spec"}
 FAILURES = {"user": "  [user error]", "environment": "  [environment error]", "partial": "  [partial failure]"}
 CRASH = re.compile(r"Task failed: (Module failed: )?")
-VERB = re.compile(r"ansible-playbook parallel\.worktrees\.(\w+)")
 
 
 @dataclasses.dataclass
@@ -138,45 +135,6 @@ def reason(data: c.Mapping[str, t.Any]) -> list[str]:
         first += f" (rc {data['rc']})"
     streams = (str(data.get(key, "")) for key in ("stderr", "stdout", "module_stderr", "module_stdout"))
     return [first, *rest, *next(filter(None, streams), "").splitlines()[-10:]]
-
-
-class Typed:
-    """How a person called this run: the commands that texts suggest are written the same way.
-
-    :ivar playbook: what was typed for the playbook.
-    :ivar options: the inventory and the workspace, as options.
-    """
-
-    def __init__(self, arguments: c.Mapping[str, t.Any]) -> None:
-        self.playbook = next(iter(arguments.get("args") or ()), "")
-        inventories = list(arguments.get("inventory") or ())
-        if inventories == C.DEFAULT_HOST_LIST:
-            inventories = []
-        words = [("-i", near(place)) for place in inventories]
-        for text in arguments.get("extra_vars") or ():
-            if text.startswith("@"):
-                words.append(("-e", f"@{near(text[1:])}"))
-            elif not text.startswith(("{", "[")):
-                # Nothing else is repeated: it is this run's alone, or may be a secret.
-                words += [("-e", word) for word in split_args(text) if word.startswith("workspace_")]
-        self.options = "".join(f" {option} {shlex.quote(word)}" for option, word in words)
-
-    def commands(self, text: str) -> str:
-        """The text with its commands as this person types them."""
-        return VERB.sub(lambda found: f"ansible-playbook {self._verb(found[1])}{self.options}", text)
-
-    def _verb(self, verb: str) -> str:
-        folder, file = os.path.split(self.playbook)
-        path = os.path.join(folder, f"{verb}.yml")
-        return (
-            shlex.quote(near(path)) if file.endswith(".yml") and os.path.exists(path) else f"parallel.worktrees.{verb}"
-        )
-
-
-def near(path: str) -> str:
-    """A path as one types it: Ansible has made it absolute."""
-    relative = os.path.relpath(path) if os.path.isabs(path) else path
-    return path if relative.startswith("..") else relative
 
 
 def indent(text: str) -> str:

@@ -246,8 +246,9 @@ def test_every_playbook_looks_at_the_inventory_first() -> None:
     """A play whose pattern matches no host is no failure to Ansible."""
     for path in sorted((HOUSE / "playbooks").glob("*.yml")):
         first, *plays = _yaml(path)
-        if path.stem == "machines":
+        if path.stem in ("machines", "result"):  # parts of the others
             continue
+        plays = [play for play in plays if play.get("ansible.builtin.import_playbook") != "result.yml"]
         assert first.get("ansible.builtin.import_playbook") == "machines.yml", path.name
         variable = first.get("vars", {}).get("machines_of", "workspace_machine")
         for play in plays:
