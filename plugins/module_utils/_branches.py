@@ -95,7 +95,7 @@ CERTAIN = {
     "logging_collector": "off",
     "log_destination": "stderr",
     "listen_addresses": "127.0.0.1",
-    "unix_socket_permissions": "0700",
+    "unix_socket_permissions": "0777",  # of the socket; its folder lets in who may
 }
 """A branch talks to nobody, its source least of all, and may be lost in a crash of the machine."""
 
@@ -244,7 +244,7 @@ def operation(params: Params, *, check: bool) -> Result:
     """Give a task its branch, reset it, or take it back."""
     wish = Wish.of(params)
     work = Work(_db_host.load(params["host_file"]), check=check)
-    if wish.user == work.host.user:
+    if wish.user == work.host.pooler_user:
         raise UserError(f"the user {wish.user} is PgBouncer's own", hint="choose another user")
     act = {"present": _present, "absent": _absent, "reset": _reset}[params["state"]]
     try:
@@ -367,51 +367,81 @@ def _complete(work: Work, wish: Wish, mark: Mark) -> Mark:
 
 def _reset(work: Work, wish: Wish) -> Result:
     """Put a branch back to how it began: build it beside, see it work, and swap."""
-    found = work.found(wish)
+    found = work.found(wish, keep_built=True)
     if found is None or found.phase != READY:
         raise UserError(f"there is no branch {wish.name} to reset", hint="see which there are: pg_branch_info")
     if found.protected and not wish.force:
         raise _protected(wish.name)
-    name, live, aside = wish.name, f"{LIVE}/{wish.name}", f"{ASIDE}/{wish.name}"
+    name = wish.name
     with work.pool() as (store, volumes):
         _check_no_children(name, volumes)
-        store.check_room(f"cannot reset branch {name}")
-        volume = next(one for one in volumes if one.name == live)
-        origin = t.cast("str", volume.origin)
-        mark = dataclasses.replace(found, expires=work.expiry(wish, found.source), protected=wish.protected)
-        draft = dataclasses.replace(mark, phase=CREATING, queries=0, last_used=time.time())
-        work.act(
-            f"reset branch {name} to {origin}",
-            lambda: store.clone(origin, aside, draft.as_dict(), quota=work.host.quota),
-        )
+        store.check_unmounted(f"{LIVE}/{name}")
+        there = {one.name: one for one in volumes}
+    origin = t.cast("str", there[f"{LIVE}/{name}"].origin)
+    mark = dataclasses.replace(found, expires=work.expiry(wish, found.source), protected=wish.protected)
+    draft = dataclasses.replace(mark, phase=CREATING, queries=0, last_used=time.time())
     before = {**work.state(found), "since": found.created}
     after = dataclasses.replace(draft, phase=READY, created=time.time())
+    password = work.verifier(LIVE, name)  # kept, for PgBouncer has let clients in by it who wait now
+    if password is None or (wish.password and not _postgres.verifies(password, wish.password)):
+        password = wish.password
+    if password is None and not work.check:
+        raise UserError(f"branch {name} has lost its password", hint="give it: password")
+    built = there.get(f"{ASIDE}/{name}")
+    if built is not None and (built.origin != origin or not work.takes(ASIDE, name, password)):
+        work.discard(ASIDE, name, f"remove {built.name}, which an earlier reset has built for something else")
+        built = None
+    if built is None:
+        _build_beside(work, wish, draft, origin, password)
+    else:
+        work.act(f"reset branch {name} to {origin}, as an earlier run has built it", lambda: None)
     if not work.check:
-        password = work.verifier(LIVE, name)  # kept, for PgBouncer has let clients in by it who wait now
-        if password is None or (wish.password and not _postgres.verifies(password, wish.password)):
-            password = wish.password
-        if password is None:
-            raise UserError(f"branch {name} has lost its password", hint="give it: password")
-        work.adapt(ASIDE, name, draft)
-        beside = _services.Process(work.host, work.host.account)
-        try:
-            beside.start(_beside(name), work.folder(ASIDE, name))
-            work.let_in(ASIDE, name, draft, password, wish.timeout)
-        finally:
-            beside.stop(_beside(name), work.folder(ASIDE, name))
-        complete = dataclasses.replace(after, phase=COMPLETE)
-        work.adapt(ASIDE, name, complete, as_live=True)
-        work.mark(ASIDE, name, complete)
-        with work.pooler.paused(name):
-            work.supervisor.stop(name, work.folder(LIVE, name))
-            with work.pool() as (store, _volumes):
-                store.rename(live, f"{REPLACED}/{name}")
-                store.rename(aside, live)
-                store.set_mark(live, after.as_dict())
-            work.start(name, after, wish.timeout)
+        work.mark(ASIDE, name, dataclasses.replace(after, phase=COMPLETE))
+        _swap(work, name, found, after, wish.timeout)
         work.route(name, after, wish.timeout)
         work.discard(REPLACED, name, None)
     return work.result(name, before, after, since=after.created)
+
+
+def _build_beside(work: Work, wish: Wish, draft: Mark, origin: str, password: str | None) -> None:
+    """Build what a reset puts in the place of the branch, and see it work."""
+    name = wish.name
+    with work.pool() as (store, _volumes):
+        store.check_room(f"cannot reset branch {name}")
+        work.act(
+            f"reset branch {name} to {origin}",
+            lambda: store.clone(origin, f"{ASIDE}/{name}", draft.as_dict(), quota=work.host.quota),
+        )
+    if work.check:
+        return
+    work.adapt(ASIDE, name, draft)
+    beside = _services.Process(work.host)
+    try:
+        beside.start(_beside(name), work.folder(ASIDE, name))
+        work.let_in(ASIDE, name, draft, t.cast("str", password), wish.timeout)
+    finally:
+        beside.stop(_beside(name), work.folder(ASIDE, name))
+    work.adapt(ASIDE, name, draft, as_live=True)
+
+
+def _swap(work: Work, name: str, found: Mark, after: Mark, timeout: float) -> None:
+    """Put what a reset has built in the place of the branch; where that fails, the branch works as before."""
+    live, aside, replaced = (f"{shelf}/{name}" for shelf in (LIVE, ASIDE, REPLACED))
+    mark = found
+    with work.pooler.paused(name):
+        work.supervisor.stop(name, work.folder(LIVE, name))
+        try:
+            with work.pool() as (store, _volumes):
+                store.rename(live, replaced)
+                try:
+                    store.rename(aside, live)
+                except WorktreesError:
+                    store.rename(replaced, live)
+                    raise
+                mark = after
+                store.set_mark(live, after.as_dict())
+        finally:
+            work.start(name, mark, timeout)
 
 
 def _absent(work: Work, wish: Wish) -> Result:
@@ -429,6 +459,7 @@ def _absent(work: Work, wish: Wish) -> Result:
 def _remove(work: Work, name: str, found: Mark, action: str) -> None:
     with work.pool() as (store, volumes):
         _check_no_children(name, volumes)
+        store.check_unmounted(f"{LIVE}/{name}")
         removing = dataclasses.replace(found, phase=REMOVING)
         work.act(action, lambda: store.set_mark(f"{LIVE}/{name}", removing.as_dict()))
     work.unroute(name)
@@ -562,12 +593,13 @@ class Work:
     def folder(self, shelf: str, name: str) -> str:
         return os.path.join(self.host.root, shelf, name)
 
-    def found(self, wish: Wish) -> Mark | None:
+    def found(self, wish: Wish, *, keep_built: bool = False) -> Mark | None:
         """The branch of this name, when what a killed run has begun on it is finished.
 
+        :arg keep_built: leave what a reset has built and could not put in the place of the branch.
         :raises UserError: it is another's.
         """
-        volume = self.recover(wish.name)
+        volume = self.recover(wish.name, keep_built=keep_built)
         if volume is None:
             return None
         mark = Mark.of(volume)
@@ -599,6 +631,10 @@ class Work:
                 return file.read().strip()
         except FileNotFoundError:
             return None
+
+    def takes(self, shelf: str, name: str, password: str | None) -> bool:
+        """Whether a server lets the user in with this password, or with any where none is given."""
+        return password is None or _postgres.verifies(self.verifier(shelf, name) or "", password)
 
     def about(self, volume: Volume, uses: t.Mapping[str, _pgbouncer.Use]) -> dict[str, t.Any]:
         mark, name = Mark.of(volume), os.path.basename(volume.name)
@@ -717,12 +753,28 @@ class Work:
         :arg as_live: where it lies on another shelf until it takes the place of the branch.
         """
         folder = self.folder(shelf, name)
-        data = os.path.join(folder, "data")
-        _check_is_whole(data)
+        _check_is_whole(os.path.join(folder, "data"))
         for file in (self._verifier_file(shelf, name), os.path.join(folder, "server.log")):
             with contextlib.suppress(FileNotFoundError):
                 if not as_live:
                     os.unlink(file)
+        self.configure(shelf, name, mark, as_live=as_live)
+
+    def configure(self, shelf: str, name: str, mark: Mark, *, as_live: bool = False) -> None:
+        """Write what the server of a branch goes by."""
+        account, data = self.host.account, os.path.join(self.folder(shelf, name), "data")
+        for file, content in self._settings(shelf, name, mark, as_live=as_live).items():
+            path = os.path.join(data, file)
+            _files.write(path, content.encode(), mode=0o600, owner=(account.uid, account.gid))
+
+    def is_configured(self, name: str, mark: Mark) -> bool:
+        """Whether the server of a branch goes by what this host says now."""
+        data = os.path.join(self.folder(LIVE, name), "data")
+        wanted = self._settings(LIVE, name, mark)
+        return all(_own_text(os.path.join(data, file)) == content for file, content in wanted.items())
+
+    def _settings(self, shelf: str, name: str, mark: Mark, *, as_live: bool = False) -> dict[str, str]:
+        """The files that a server goes by, by their names in its data."""
         sockets = self._sockets(name if shelf == LIVE or as_live else _beside(name))
         settings = {
             **({} if self.host.store == "xfs" else SHARED_BLOCKS),
@@ -737,19 +789,13 @@ class Work:
         }
         if not (shelf == LIVE or as_live):
             settings["listen_addresses"] = ""
-        came_with = os.path.join(data, "postgresql.auto.conf")
-        with open(came_with, encoding="utf-8") as opened:
-            text = opened.read()
-        files = {
+        text = _own_text(os.path.join(self.folder(shelf, name), "data", "postgresql.auto.conf"))
+        return {
             # What the golden's servers need, such as libraries to load, holds where ours does not.
             **({} if _postgres.IDENTITY_SETTING in text else {"postgresql.conf": text}),
             "postgresql.auto.conf": _postgres.config(settings),
             **_hba.files(mark.admin, *_ways_in(mark)),
         }
-        account = self.host.account
-        for file, content in files.items():
-            path = os.path.join(data, file)
-            _files.write(path, content.encode(), mode=0o600, owner=(account.uid, account.gid))
 
     def start(self, name: str, mark: Mark, timeout: float) -> None:
         """See that the server of a branch runs and answers."""
@@ -821,11 +867,11 @@ class Work:
         if shelf == LIVE:
             self.supervisor.stop(name, self.folder(shelf, name))
         else:
-            _services.Process(self.host, self.host.account).stop(_beside(name), self.folder(shelf, name))
+            _services.Process(self.host).stop(_beside(name), self.folder(shelf, name))
         with self.locked() as store:
             store.destroy(f"{shelf}/{name}")
 
-    def recover(self, name: str) -> Volume | None:
+    def recover(self, name: str, *, keep_built: bool = False) -> Volume | None:
         """Finish what a killed run has begun: a swap goes on, or back; what lies beside goes.
 
         In check mode nothing is touched, and what would take the place of the branch stands for it.
@@ -845,7 +891,9 @@ class Work:
                 if found.mark.get("phase") == COMPLETE:
                     found = dataclasses.replace(found, mark={**found.mark, "phase": READY})
                     store.set_mark(live, found.mark)
-        for other in there:
+        for other, volume in there.items():
+            if keep_built and (other, volume.mark.get("phase")) == (aside, COMPLETE):
+                continue
             self.left.append(other)
             self.discard(os.path.dirname(other), name, f"remove {other}, which a killed run has left")
         return found
@@ -929,14 +977,28 @@ def _ways_in(mark: Mark) -> tuple[str, str]:
     )
 
 
+def _own_text(path: str) -> str:
+    """The text of a file among data in which the system user of the branches may have put a link to another's file.
+
+    :raises EnvironmentFailure: it is no file.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"cannot read {path}: {error.strerror}", hint="somebody has changed it: make the branch anew"
+        ) from error
+
+
 def _check_is_whole(data: str) -> None:
     """Refuse data of which a part lies elsewhere, where a server on the copy would write into the source.
 
     :raises EnvironmentFailure: with that part.
     """
-    outside = [path for path in (os.path.join(data, "pg_wal"),) if os.path.islink(path)]
     spaces = os.path.join(data, "pg_tblspc")
-    outside += [os.path.join(spaces, entry) for entry in os.listdir(spaces)]
+    outside = [path for path in (os.path.join(data, "pg_wal"), spaces) if os.path.islink(path)]
+    outside += [os.path.join(spaces, entry) for entry in ([] if spaces in outside else os.listdir(spaces))]
     outside += [path for name in ("standby.signal", "recovery.signal") if os.path.exists(path := f"{data}/{name}")]
     if outside:
         raise EnvironmentFailure(
@@ -1001,11 +1063,15 @@ def up(host: Host) -> list[str]:
 
 def _start_one(work: Work, name: str) -> None:
     volume = work.recover(name)
-    if volume is not None and Mark.of(volume).phase == READY and not work.is_running(name):
-        work.act(
-            f"start the server of branch {name}",
-            functools.partial(work.supervisor.start, name, work.folder(LIVE, name)),
-        )
+    if volume is None or (mark := Mark.of(volume)).phase != READY:
+        return
+    folder, word = work.folder(LIVE, name), "start"
+    if not work.is_configured(name, mark):  # as where an older version of this collection has set the host up
+        word = "restart"
+        work.supervisor.stop(name, folder)
+        work.configure(LIVE, name, mark)
+    if not work.is_running(name):
+        work.act(f"{word} the server of branch {name}", functools.partial(work.supervisor.start, name, folder))
 
 
 def sweep(host: Host) -> list[str]:

@@ -554,8 +554,10 @@ class Cluster:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(stale)
         account = self.account()
-        for folder in (os.path.dirname(record.socket_directory), record.socket_directory):
-            _make_private(folder, account)
+        shared = SOCKETS.format(uid=account.uid)  # the folder in a place where everybody may be first
+        if record.socket_directory.startswith(f"{shared}/"):
+            _make_private(shared, account)
+        _make_private(record.socket_directory, account)
         config = os.path.join(self.folder, "server.conf")
         _files.write(config, record.config().encode(), mode=0o644)
         with contextlib.suppress(FileNotFoundError):

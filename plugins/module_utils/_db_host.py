@@ -64,6 +64,8 @@ OPTIONS: dict[str, t.Any] = {
     "run": {"type": "path", "default": "/run/parallel-worktrees"},
     "state": {"type": "path", "default": "/var/lib/parallel-worktrees"},
     "user": {"type": "str", "default": "parallel-worktrees"},
+    "source_user": {"type": "str", "default": "parallel-worktrees-source"},
+    "pooler_user": {"type": "str", "default": "parallel-worktrees-pgbouncer"},
     "bin_directory": {"type": "path", "required": True},
     "supervisor": {"type": "str", "default": "systemd", "choices": ["systemd", "process"]},
     "address": {"type": "str", "default": "127.0.0.1"},
@@ -143,7 +145,8 @@ class Host:
     :ivar pool: ZFS' name of the dataset that all of ours lie in.
     :ivar root: where that is mounted.
     :ivar run: sockets; ``state``: locks, logs and PgBouncer's files.
-    :ivar user: the system user of PostgreSQL and PgBouncer.
+    :ivar user: the system user of the servers of branches; ``source_user``: of standbys, of goldens while they are
+        made, and of the passwords for primaries; ``pooler_user``: of PgBouncer.
     :ivar port: of PgBouncer, at ``address``.
     :ivar branch_ports: the first and the last.
     :ivar reserve: percent of the pool that stay free.
@@ -155,6 +158,8 @@ class Host:
     run: str
     state: str
     user: str
+    source_user: str
+    pooler_user: str
     bin_directory: str
     supervisor: str
     address: str
@@ -172,6 +177,26 @@ class Host:
     @property
     def account(self) -> _clusters.Account:
         return _clusters.Account.of(self.user)
+
+    @property
+    def source_account(self) -> _clusters.Account:
+        return _clusters.Account.of(self.source_user)
+
+    @property
+    def pooler_account(self) -> _clusters.Account:
+        return _clusters.Account.of(self.pooler_user)
+
+    def check_accounts(self) -> None:
+        """
+        :raises UserError: the user of the branches is in the group of another, and so reaches what is closed to it.
+        """
+        ours = self.account
+        for other in (self.source_account, self.pooler_account):
+            if other != ours and other.gid in os.getgrouplist(ours.name, ours.gid):
+                raise UserError(
+                    f"the user {ours.name} of the branches is in the group of {other.name}, and would reach its files",
+                    hint=f"take it out of that group: gpasswd --delete {ours.name} GROUP; or choose another user",
+                )
 
     def source(self, name: str) -> Source:
         """
@@ -276,6 +301,9 @@ def _faults(given: dict[str, t.Any]) -> t.Iterator[str]:
         if name not in spec:
             yield f"{name}: nothing reads it{_options.meant(name, spec)}"
     yield from _options.faults(spec, given, lambda value: value)
+    users = [given.get(key) or OPTIONS[key]["default"] for key in ("user", "source_user", "pooler_user")]
+    if len(set(users)) < len(users):
+        yield f"user, source_user and pooler_user have to be three, and are {', '.join(map(str, users))}"
     if given.get("store") == "zfs" and not given.get("pool"):
         yield "pool is missing, which names the dataset of a ZFS store"
     sources = given.get("sources")

@@ -32,8 +32,7 @@ def below(path: str) -> list[str]:
 
     :raises EnvironmentFailure: the kernel's list cannot be read.
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    top = os.fsencode(os.path.join(os.path.realpath(folder), name))
+    top = os.fsencode(_resolved(path))
     try:
         with open(LIST, "rb") as file:
             points = [_unescaped(line.split(b" ")[4]) for line in file]
@@ -43,12 +42,13 @@ def below(path: str) -> list[str]:
     return [os.fsdecode(point) for point in sorted(inside, key=lambda point: (-point.count(b"/"), point))]
 
 
-def refuse(path: str) -> None:
+def refuse(path: str, *, own: bool = False) -> None:
     """Refuse to remove a file or folder that something is mounted on or in.
 
+    :arg own: whether the path itself is a mount point that goes with it, as a dataset of ZFS is.
     :raises UserError: with the mount points and the command that unmounts them.
     """
-    if points := below(path):
+    if points := [point for point in below(path) if not own or point != _resolved(path)]:
         raise _mounted(path, points)
 
 
@@ -165,6 +165,12 @@ def _mount_of(handle: int) -> str:
     """The number of the mount that an open file lies in (proc_pid_fdinfo(5))."""
     with open(f"/proc/self/fdinfo/{handle}", encoding="ascii") as file:
         return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+
+
+def _resolved(path: str) -> str:
+    """A path as the kernel's list has it, the last part of which may be a link."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _mounted(path: str, points: t.Sequence[str]) -> UserError:

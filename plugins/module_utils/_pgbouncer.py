@@ -155,20 +155,21 @@ class Pooler:
 
     def _write(self, path: str, text: str) -> bool:
         with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-            if file.read() == text:
+            if file.read() == text and os.fstat(file.fileno()).st_uid == self._owner()[0]:
                 return False
         self._make_folder()
         _files.write(path, text.encode(), mode=0o600, owner=self._owner())
         return True
 
     def _make_folder(self) -> None:
+        os.makedirs(self.host.state, mode=0o711, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            os.makedirs(self.host.state, mode=0o711, exist_ok=True)
             os.mkdir(self.folder, 0o700)
-            os.chown(self.folder, *self._owner())
+        os.chown(self.folder, *self._owner(), follow_symlinks=False)
 
     def _owner(self) -> tuple[int, int]:
-        return self.host.account.uid, self.host.account.gid
+        account = self.host.pooler_account
+        return account.uid, account.gid
 
     # Talking to it
 
@@ -278,7 +279,7 @@ class Pooler:
         )
 
     def _connect(self) -> Connection:
-        with as_user(self.host.account.uid):
+        with as_user(self.host.pooler_account.uid):
             return _postgres.connect_plainly(_postgres.Address(self.sockets, self.host.port, CONSOLE, CONSOLE), None)
 
     def _last_words(self) -> str:

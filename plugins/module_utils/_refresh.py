@@ -8,6 +8,9 @@ Private to this collection: may change without notice.
 A golden is a volume ``goldens/<source>/<time>`` with a snapshot ``@ready``, made when all is done that a branch must
 be able to rely on: the server has left its primary, its data are masked, nobody of the source can log in, one role
 owns the database, and it was shut down in good order. A branch is never made of anything else.
+
+Its server runs as the system user of sources. In the end the data are given to the system user of the branches, who
+cannot reach them here.
 """
 
 from __future__ import annotations
@@ -18,11 +21,10 @@ import datetime
 import errno
 import hashlib
 import os
-import shutil
 import time
 import typing as t
 
-from . import _clusters, _commands, _pg_dumps, _pg_pull, _postgres, _standby, _stores
+from . import _clusters, _commands, _mounts, _pg_dumps, _pg_pull, _postgres, _standby, _stores
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._pg_server import Journal, Server, compose
 
@@ -183,6 +185,7 @@ def retire(host: Host, source: Source, now: float) -> list[str]:
     """Remove the goldens that the policy no longer keeps; the caller holds the source's lock."""
     gone = []
     for name in not_kept(host, source, now):
+        _stores.of(host).check_unmounted(name)
         with contextlib.suppress(UserError):  # somebody has just made a branch of it
             _discard(host, name)
             gone.append(name)
@@ -332,6 +335,7 @@ def _finish(host: Host, source: Source, name: str) -> None:
     _clusters.check_is_shut_down(host.programs, server.data)
     # What branches begin with: settings that lead nowhere, and nothing of the time in which it was made.
     _standby.write_settings(host, source.admin, server.data, {**source.settings, **_standby.HERE_ALONE})
+    _standby.give_to(host.account, server.data)
     for left in ("server.conf", "server.log", "server.log.old"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(server.folder, left))
@@ -349,13 +353,12 @@ def _leave_behind(data: str) -> None:
             os.unlink(os.path.join(data, name))
     for name in NOT_INHERITED_FOLDERS:
         folder = os.path.join(data, name)
-        for entry in os.listdir(folder) if os.path.isdir(folder) else ():
-            path = os.path.join(folder, entry)
-            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+        for entry in os.listdir(folder) if os.path.isdir(folder) and not os.path.islink(folder) else ():
+            _mounts.remove(os.path.join(folder, entry))
 
 
 def _initdb(host: Host, source: Source, data: str) -> None:
-    account = host.account
+    account = host.source_account
     os.mkdir(data, 0o700)
     os.chown(data, account.uid, account.gid)
     _standby.as_account(

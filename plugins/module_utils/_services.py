@@ -5,6 +5,8 @@
 
 Private to this collection: may change without notice.
 
+The servers of branches, PgBouncer and sources run as three system users, and none of them can become more than it is.
+
 A server is told nothing but where its data are: its port, its socket folder and the rest lie in them, in
 ``postgresql.auto.conf``. So it comes back after a reboot as it was.
 """
@@ -17,13 +19,15 @@ import subprocess
 import typing as t
 
 from . import _commands
-from ._clusters import Account, Cluster
+from ._clusters import Cluster
 
 if t.TYPE_CHECKING:
+    from ._clusters import Account
     from ._db_host import Host
 
 BRANCH_UNIT = "parallel-worktrees-branch@{}.service"
 POOLER_UNIT = "parallel-worktrees-pgbouncer.service"
+SOCKET_MODE = 0o750
 
 
 class Supervisor(t.Protocol):
@@ -46,8 +50,7 @@ class Supervisor(t.Protocol):
 
 
 def of(host: Host) -> Supervisor:
-    account = Account.of(host.user)
-    return Systemd(host, account) if host.supervisor == "systemd" else Process(host, account)
+    return Systemd(host) if host.supervisor == "systemd" else Process(host)
 
 
 def server_in(folder: str) -> Cluster:
@@ -56,16 +59,26 @@ def server_in(folder: str) -> Cluster:
 
 
 def socket_folder(host: Host, name: str) -> str:
-    """Where the socket of a server, or of PgBouncer, is: a folder that only its system user enters."""
+    """Where the socket of a branch's server, or of PgBouncer, is: a folder that only the two system users enter."""
     return os.path.join(host.run, name)
 
 
 def make_socket_folder(host: Host, name: str, account: Account) -> None:
+    """Make a folder for the socket of an account, which PgBouncer's group reaches, too."""
     os.makedirs(host.run, mode=0o755, exist_ok=True)
     folder = socket_folder(host, name)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o750)
-    os.chown(folder, account.uid, account.gid, follow_symlinks=False)
+        os.mkdir(folder)
+    os.chown(folder, account.uid, host.pooler_account.gid, follow_symlinks=False)
+    os.chmod(folder, SOCKET_MODE)
+
+
+def unprivileged(account: Account) -> tuple[str, ...]:
+    """The words before a command of root's that is run as an account, and can never get more rights than it has."""
+    if os.geteuid() != 0:
+        return ("setpriv", "--no-new-privs")
+    switch = (f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups")
+    return ("setpriv", *switch, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all")
 
 
 def forget_socket_folder(host: Host, name: str) -> None:
@@ -80,11 +93,11 @@ def forget_socket_folder(host: Host, name: str) -> None:
 class Systemd:
     """Servers are units, which the role ``db_host`` has defined."""
 
-    def __init__(self, host: Host, account: Account) -> None:
-        self.host, self.account = host, account
+    def __init__(self, host: Host) -> None:
+        self.host = host
 
     def start(self, name: str, folder: str) -> None:  # noqa: ARG002 - the unit knows it
-        make_socket_folder(self.host, name, self.account)
+        make_socket_folder(self.host, name, self.host.account)
         unit = BRANCH_UNIT.format(name)
         _commands.must(
             ("systemctl", "start", unit),
@@ -122,8 +135,8 @@ class Systemd:
 class Process:
     """Servers are our own children, which outlive us."""
 
-    def __init__(self, host: Host, account: Account) -> None:
-        self.host, self.account = host, account
+    def __init__(self, host: Host) -> None:
+        self.host = host
 
     def start(self, name: str, folder: str) -> None:
         server = server_in(folder)
@@ -133,9 +146,9 @@ class Process:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(server.data, "postmaster.pid"))
         forget_socket_folder(self.host, name)
-        make_socket_folder(self.host, name, self.account)
+        make_socket_folder(self.host, name, self.host.account)
         postgres = os.path.join(self.host.bin_directory, "postgres")
-        self._launch((postgres, "-D", server.data), server.log)
+        self._launch(self.host.account, (postgres, "-D", server.data), server.log)
 
     def stop(self, name: str, folder: str) -> None:
         server_in(folder).stop()
@@ -145,25 +158,23 @@ class Process:
         return server_in(folder).status() == "ready"
 
     def start_pooler(self, config: str) -> None:
-        make_socket_folder(self.host, "pgbouncer", self.account)
+        make_socket_folder(self.host, "pgbouncer", self.host.pooler_account)
         log = os.path.join(os.path.dirname(config), "pgbouncer.log")
-        self._launch(("pgbouncer", config), log)
+        self._launch(self.host.pooler_account, ("pgbouncer", config), log)
 
     def last_words(self, name: str, folder: str) -> str:  # noqa: ARG002 - the log lies beside the data
         with contextlib.suppress(FileNotFoundError), open(server_in(folder).log, encoding="utf-8") as file:
             return _commands.last_words(file.read())
         return "it left no log"
 
-    def _launch(self, argv: tuple[str, ...], log: str) -> None:
-        switch: dict[str, t.Any] = {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
+    def _launch(self, account: Account, argv: tuple[str, ...], log: str) -> None:
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             subprocess.Popen(  # pylint: disable=ansible-bad-function # it outlives the call
-                argv,
+                (*unprivileged(account), "--", *argv),
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **(switch if os.geteuid() == 0 else {}),
             )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import sys
 import time
 import typing as t
@@ -53,6 +54,7 @@ def operation(params: Params, *, check: bool) -> Result:
             source = None
         else:
             source = host.source(name)
+            host.check_accounts()
             _present(host, source, journal, refresh=params["refresh"])
     result = journal.result(f"source {name}")
     del result["statements"]
@@ -151,9 +153,12 @@ def _present(host: Host, source: Source, journal: Journal, *, refresh: bool) -> 
     left, last = _half_made(host, source), _newest(host, source)
     is_masked = source.has_masked(_stores.of(host).must_have(last).mark) if last else False
     not_kept = _refresh.not_kept(host, source, time.time())
-    before: dict[str, t.Any] = {"half_made": left, "golden": last, "not_kept": not_kept}
-    after: dict[str, t.Any] = {"half_made": [], "golden": last, "not_kept": []}
+    reached = _stores.of(host).open_shelves()
+    before: dict[str, t.Any] = {"half_made": left, "golden": last, "not_kept": not_kept, "reached": reached}
+    after: dict[str, t.Any] = {"half_made": [], "golden": last, "not_kept": [], "reached": []}
     steps: list[tuple[str, t.Callable[[], t.Any]]] = []
+    if reached:
+        steps.append((f"keep others out of {', '.join(reached)}", _stores.of(host).close_shelves))
     if source.kind == "standby":
         standby, volume = _standby_of(host, source)
         before["standby"], after["standby"] = _standing(standby, volume), "running"
@@ -220,6 +225,8 @@ def _absent(host: Host, name: str, journal: Journal, *, force: bool) -> None:
     found = [one.name for one in _refresh.goldens(store, name)]
     volume = store.volume(f"{SHELF}/{name}")
     _refresh.check_unused(store, name)
+    for one in (*found, *([] if volume is None else [volume.name])):
+        store.check_unmounted(one)
     journal.state({"standby": volume is not None, "goldens": found}, {"standby": False, "goldens": []})
     if found:
         journal.begin(f"remove {', '.join(found)}")
@@ -290,6 +297,11 @@ def _about(host: Host, source: Source) -> dict[str, t.Any]:
         problems += trouble
     elif not os.access(str(source.dump), os.R_OK):
         problems.append(f"its dump {source.dump} cannot be read")
+    problems += [
+        f"everybody on the machine can read {path}, so branches can, too: chmod 600 {path}"
+        for path in (source.dump, source.password_file)
+        if path is not None and _is_for_everybody(path)
+    ]
     return {**about, "problems": [f"source {source.name}: {problem}" for problem in problems]}
 
 
@@ -315,6 +327,19 @@ def _about_standby(host: Host, source: Source, now: float) -> tuple[dict[str, t.
         since = "" if state.data_at is None else f" since {about['data_at']}"
         return about, [f"its standby has had nothing from the primary at {source.host}{since}; see {standby.log}"]
     return about, []
+
+
+def _is_for_everybody(path: str) -> bool:
+    """Whether a file, or one in a folder, can be read by every user of this machine."""
+    path = os.path.realpath(path)
+    folders: list[str] = []
+    while (folder := os.path.dirname(folders[-1] if folders else path)) not in folders:
+        folders.append(folder)
+    try:
+        leads_there = all(os.stat(folder).st_mode & stat.S_IXOTH for folder in folders)
+        return leads_there and bool(os.stat(path).st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def _span(seconds: float) -> str:

@@ -20,7 +20,7 @@ import re
 import time
 import typing as t
 
-from . import _clusters, _commands, _files, _hba, _postgres, _secrets, _stores
+from . import _clusters, _commands, _files, _hba, _postgres, _secrets, _services, _stores
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._pg_server import Journal, Server
 
@@ -160,7 +160,7 @@ class Standby:
             store.set_mark(self.name, {**mark, "phase": "ready"})
 
     def _copy(self) -> None:
-        source, account, data = self.source, self.host.account, self.server.data
+        source, account, data = self.source, self.host.source_account, self.server.data
         os.mkdir(data, 0o700)
         os.chown(data, account.uid, account.gid)
         command = ("--no-password", "--checkpoint=fast", "--wal-method=stream", f"--pgdata={data}")
@@ -186,14 +186,19 @@ class Standby:
             raise _unsafe(self.source.name, "full_page_writes")
 
     def configure(self) -> None:
-        """Write what the server goes by."""
+        """Write what the server goes by, and let its system user have the data."""
         self._write_password()
+        account = self.host.source_account
+        if os.stat(self.server.data).st_uid != account.uid:
+            give_to(account, self.server.data)
         settings = self.settings(_clusters.control(self.host.programs, self.server.data))
         write_settings(self.host, self.source.admin, self.server.data, settings)
         write_file(self.host, os.path.join(self.server.data, "standby.signal"), "")
 
     def is_configured(self) -> bool:
-        """Whether the server has the settings that it is to have."""
+        """Whether the server has the settings that it is to have, and its data belong to their system user."""
+        if os.stat(self.server.data).st_uid != self.host.source_account.uid:
+            return False
         with open(os.path.join(self.server.data, SETTINGS), encoding="utf-8") as file:
             wanted = self.settings(_clusters.control(self.host.programs, self.server.data))
             return file.read() == _postgres.config(wanted)
@@ -292,7 +297,7 @@ class Standby:
             return
         folder = os.path.dirname(self.password_file)
         os.makedirs(folder, exist_ok=True)
-        os.chmod(folder, _stores.REACHABLE)
+        _stores.close(folder, self.host)
         escaped = re.sub(r"([\\:])", r"\\\1", password)
         write_file(self.host, self.password_file, f"*:*:*:*:{escaped}\n")
 
@@ -394,17 +399,18 @@ def write_settings(host: Host, admin: str, data: str, settings: t.Mapping[str, t
 
 
 def write_file(host: Host, path: str, content: str) -> None:
-    account = host.account
+    account = host.source_account
     _files.write(path, content.encode(), mode=0o600, owner=(account.uid, account.gid))
 
 
 def make_socket_folder(host: Host, folder: str) -> None:
-    """Make a folder for a socket that the system user alone enters."""
-    os.makedirs(host.run, mode=0o755, exist_ok=True)
-    account = host.account
-    for one in (os.path.dirname(folder), folder):
-        os.makedirs(one, mode=0o700, exist_ok=True)
-        os.chown(one, account.uid, account.gid)
+    """Make a folder for a socket that the system user of sources alone enters."""
+    shelf, account = os.path.dirname(folder), host.source_account
+    for one in (shelf, folder):
+        os.makedirs(one, mode=0o755, exist_ok=True)
+    os.chown(shelf, os.geteuid(), os.getegid(), follow_symlinks=False)  # or it could put a link in the folder's place
+    os.chown(folder, account.uid, account.gid, follow_symlinks=False)
+    os.chmod(folder, 0o700)
 
 
 def remove_socket_folder(folder: str) -> None:
@@ -434,10 +440,17 @@ def start(host: Host, server: _clusters.Cluster, sockets: str) -> None:
 
 
 def as_account(host: Host, argv: t.Sequence[str], *, doing: str, cwd: str, hint: str | None = None) -> str:
-    """Run a program of PostgreSQL's as the system user; it ends when we are killed."""
-    account = host.account
-    switch = (f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups") if os.geteuid() == 0 else ()
-    return _commands.must(("setpriv", *switch, "--pdeathsig=KILL", "--", *argv), doing=doing, hint=hint, cwd=cwd)
+    """Run a program of PostgreSQL's as the system user of sources; it ends when we are killed."""
+    switch = _services.unprivileged(host.source_account)
+    return _commands.must((*switch, "--pdeathsig=KILL", "--", *argv), doing=doing, hint=hint, cwd=cwd)
+
+
+def give_to(account: _clusters.Account, data: str) -> None:
+    """Let a system user have data on which no server works; links are not followed."""
+    for folder, _folders, files in os.walk(data):
+        os.chown(folder, account.uid, account.gid, follow_symlinks=False)
+        for name in files:
+            os.chown(os.path.join(folder, name), account.uid, account.gid, follow_symlinks=False)
 
 
 def lets_nobody_in(source: Source, reason: str) -> EnvironmentFailure:

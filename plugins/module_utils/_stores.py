@@ -27,12 +27,12 @@ import functools
 import json
 import os
 import re
-import shutil
+import stat
 import struct
 import time
 import typing as t
 
-from . import _commands, _files
+from . import _commands, _files, _mounts
 from ._db_host import NAME, SET_UP
 from ._errors import EnvironmentFailure, UserError
 
@@ -48,8 +48,15 @@ PROPERTY = "parallel.worktrees:mark"
 PATIENCE = 30
 """Seconds that a dataset may stay busy after its server has stopped, which on ZFS it does nearly always."""
 
+RENAMES = 3
+"""How often a dataset that was unmounted is asked to take another name, before it is mounted again."""
+
 REACHABLE = 0o755
 """The mode of volumes and of the folders that they lie in: the system user has to get to the data in them."""
+
+CLOSED, CLOSED_SHELVES = 0o750, ("sources", "goldens")
+"""Folders that the system user of sources gets into and that of branches does not: what is in them is not masked, or
+not by the mask as it is now. The snapshots of ZFS, in ``.zfs``, are reached through them as well."""
 
 GIGABYTE = 1 << 30
 FS_IOC_FIEMAP, EXTENT_SHARED, EXTENTS_AT_ONCE = 0xC020660B, 0x2000, 512
@@ -104,9 +111,11 @@ class Store(abc.ABC):
 
     :cvar atomic: whether a snapshot shows one moment, so that a server may be at work in the volume; else it has to
         be stopped.
+    :cvar is_mount: whether each volume is a mount point of its own.
     """
 
     atomic: t.ClassVar[bool]
+    is_mount: t.ClassVar[bool] = False
 
     def __init__(self, host: Host, keep: t.Sequence[int]) -> None:
         self.host = host
@@ -178,6 +187,16 @@ class Store(abc.ABC):
         :arg quota: the most that it may take, such as ``20G``; for ZFS only.
         """
 
+    def open_shelves(self) -> list[str]:
+        """The folders with data of sources into which others get."""
+        shelves = map(self.path, CLOSED_SHELVES)
+        return [path for path in shelves if os.path.isdir(path) and not _is_closed(path, self.host)]
+
+    def close_shelves(self) -> None:
+        """Keep others out of them."""
+        for path in self.open_shelves():
+            close(path, self.host)
+
     @abc.abstractmethod
     def set_mark(self, name: str, mark: Mark) -> None: ...
 
@@ -192,6 +211,12 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def tidy(self) -> None:
         """Remove what killed runs have left half made or half removed."""
+
+    def check_unmounted(self, name: str) -> None:
+        """
+        :raises UserError: something else is mounted in a volume, and would go, or be emptied, with it.
+        """
+        _mounts.refuse(self.path(name), own=self.is_mount)
 
     def snapshot(self, name: str, label: str) -> str:
         """Keep a volume as it is; a snapshot of this label is replaced."""
@@ -221,6 +246,7 @@ class Store(abc.ABC):
         :raises EnvironmentFailure: somebody holds it; with who does.
         """
         self.must_have(name)
+        self.check_unmounted(name)
         snapshots = self.snapshots(name)
         for one in snapshots:
             check_alone(one)
@@ -283,6 +309,7 @@ class Zfs(Store):
     """Verbs and options that both OpenZFS and zfs-fuse know, and no others."""
 
     atomic = True
+    is_mount = True
 
     def volumes(self, under: str = "") -> list[Volume]:
         return [
@@ -321,6 +348,7 @@ class Zfs(Store):
     def create(self, name: str, mark: Mark) -> Volume:
         self._check_is_free(name)
         self._zfs("create", "-p", "-o", assigned(mark), self._dataset(name), doing=f"cannot create volume {name}")
+        self.close_shelves()
         return self.must_have(name)
 
     def clone(self, snapshot: str, name: str, mark: Mark, *, quota: str | None = None) -> Volume:
@@ -328,6 +356,7 @@ class Zfs(Store):
         options = ("-o", assigned(mark), *(() if quota is None else ("-o", f"quota={quota}")))
         datasets = self._dataset(snapshot), self._dataset(name)
         self._zfs("clone", "-p", *options, *datasets, doing=f"cannot clone {snapshot} as volume {name}")
+        self.close_shelves()
         return self.must_have(name)
 
     def set_mark(self, name: str, mark: Mark) -> None:
@@ -336,16 +365,19 @@ class Zfs(Store):
 
     def rename(self, old: str, new: str) -> None:
         self.must_have(old)
+        self.check_unmounted(old)
         self._check_is_free(new)
 
         def attempt() -> _commands.Completed:
-            # zfs-fuse renames nothing that is mounted, and often has to be asked right after it was unmounted.
+            # zfs-fuse renames nothing that is mounted, and often is busy for a moment after it has unmounted it. Where
+            # it stays so, mounting and unmounting it anew helps.
             done = self._run("unmount", self._dataset(old)) if self._is_mounted(old) else None
-            if done is None or done.ok:
+            for _again in range(RENAMES) if done is None or done.ok else ():
                 done = self._run("rename", "-p", self._dataset(old), self._dataset(new))
-            if not done.ok:
-                self.mount(old)
-            return done
+                if done.ok:
+                    return done
+            self.mount(old)
+            return t.cast("_commands.Completed", done)
 
         self._patiently(old, attempt, doing=f"cannot rename volume {old} to {new}")
         self.mount(new)
@@ -520,6 +552,7 @@ class Tree(Store):
 
     def rename(self, old: str, new: str) -> None:
         self.must_have(old)
+        self.check_unmounted(old)
         self._check_is_free(new)
         _make_shelf(os.path.dirname(self.path(new)))
         for one in self.snapshots(old):
@@ -567,6 +600,7 @@ class Tree(Store):
         path = self.path(name)
         draft = _files.temporary_name(*os.path.split(path))
         _make_shelf(os.path.dirname(path))
+        self.close_shelves()
         self._remove(draft)
         try:
             yield draft
@@ -607,6 +641,7 @@ class Btrfs(Tree):
 
     def _remove(self, path: str) -> None:
         if os.path.lexists(path):
+            _mounts.refuse(path)
             self._must("btrfs", "subvolume", "delete", path, doing=f"cannot remove {path}")
 
 
@@ -621,11 +656,7 @@ class Xfs(Tree):
         self._must("cp", "-a", "--reflink=always", "--", source, target, doing=f"cannot copy {source}")
 
     def _remove(self, path: str) -> None:
-        try:
-            if os.path.lexists(path):
-                shutil.rmtree(path)
-        except OSError as error:
-            raise EnvironmentFailure(f"cannot remove {path}: {error}") from error
+        _mounts.remove(path)
 
 
 def _describe(path: str, mark: Mark, origin: str | None, created: float | None = None) -> None:
@@ -679,6 +710,17 @@ def _extents(path: str) -> t.Iterator[tuple[int, bool]]:
                 return
     finally:
         os.close(handle)
+
+
+def close(path: str, host: Host) -> None:
+    """Let root and the system user of sources alone into a folder."""
+    os.chown(path, os.geteuid(), host.source_account.gid, follow_symlinks=False)
+    os.chmod(path, CLOSED)
+
+
+def _is_closed(path: str, host: Host) -> bool:
+    about = os.lstat(path)
+    return (about.st_gid, stat.S_IMODE(about.st_mode)) == (host.source_account.gid, CLOSED)
 
 
 # What all of them refuse

@@ -63,6 +63,8 @@ def pool(kind: str, *, megabytes: int = 1024, **settings: t.Any) -> c.Iterator[H
                     "run": str(folder / "run"),
                     "state": str(folder / "state"),
                     "user": "postgres",
+                    "source_user": "backup",  # Debian has these everywhere
+                    "pooler_user": "proxy",
                     "bin_directory": "/usr/lib/postgresql/15/bin",
                     "supervisor": "process",
                     **settings,

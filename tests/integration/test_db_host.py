@@ -119,15 +119,16 @@ def test_a_pgbouncer_that_somebody_built_keeps_its_unit(host):
 
 
 def test_a_branch_has_a_unit_with_limits(host):
-    asked = "Type,User,MemoryMax,RuntimeDirectory,PrivateTmp,IPAddressAllow,IPAddressDeny"
+    asked = "Type,User,MemoryMax,TasksMax,PrivateTmp,CapabilityBoundingSet,IPAddressAllow,IPAddressDeny"
     shown = host.on("systemctl", "show", f"--property={asked}", "parallel-worktrees-branch@one.service")
     properties = (line.split("=", 1) for line in shown.splitlines())
     assert {name: " ".join(sorted(value.split())) for name, value in properties} == {
         "Type": "notify",
         "User": "parallel-worktrees",
         "MemoryMax": str(512 << 20),
-        "RuntimeDirectory": "parallel-worktrees/one",
+        "TasksMax": "124",
         "PrivateTmp": "no",
+        "CapabilityBoundingSet": "",
         "IPAddressAllow": "127.0.0.0/8 ::1/128",
         "IPAddressDeny": "0.0.0.0/0 ::/0",
     }
@@ -292,7 +293,7 @@ def dump(stranger):
 
 def test_a_source_is_set_up_refreshed_and_told_of(host, dump):
     assert host.machine.container.put_archive("/srv", dump)
-    host.on("chmod", "644", "/srv/dump")
+    host.on("chmod", "600", "/srv/dump")
     source = {"kind": "dump", "dump": "/srv/dump", "database": "shop"}
     given = {"db_host_sources": {"shop": source}}
     assert host.run("db_host", "--check", **given).must().changed
@@ -315,39 +316,141 @@ def test_a_source_is_set_up_refreshed_and_told_of(host, dump):
 
 
 PRIMARY = """
-cd / && programs=/usr/lib/postgresql/15/bin && run="runuser -u parallel-worktrees --"
+cd / && programs=/usr/lib/postgresql/15/bin && run="runuser -u backup --"
 if [ ! -e /var/lib/primary ]; then
-    install -d -o parallel-worktrees /var/lib/primary
+    install -d -o backup /var/lib/primary
     $run $programs/initdb --no-sync --auth=trust --username=postgres /var/lib/primary/data >/dev/null
 fi
 $run $programs/pg_ctl --pgdata /var/lib/primary/data --log /var/lib/primary/log --options '-p 5999 -k /tmp' --wait start
 """
 
 
-def test_a_standby_is_a_unit_that_comes_back(host):
-    def psql(sql):
-        return host.on("psql", "-XAtq", "-h", "/tmp", "-p", "5999", "-U", "postgres", "-c", sql)
-
-    def streams():
-        (told,) = host.calls({"db_source_info": {"name": "live"}})
-        (about,) = told.get("sources", [{}])  # none while the pool is not mounted yet
-        return (about.get("standby") or {}).get("streaming")
-
+@pytest.fixture(scope="module")
+def live(host):
+    """The variables of a source that follows a primary."""
     host.on("sh", "-ec", PRIMARY)
-    psql("create role copy login replication; create table goods as select 'tea' as name")
+    sql = "create role copy login replication; create table goods as select 'tea' as name"
+    host.on("psql", "-XAtq", "-h", "/tmp", "-p", "5999", "-U", "postgres", "-c", sql)
+    host.on("sh", "-c", "umask 077; echo secret > /etc/live.password")
     source = {
         "kind": "standby",
         "host": "127.0.0.1",
         "port": 5999,
         "user": "copy",
+        "password_file": "/etc/live.password",
         "slot": "live",
         "database": "postgres",
     }
     given = {"db_host_sources": {"live": source}}
     host.run("db_host", **given).must()
+    return given
+
+
+ESCAPE = """
+try() {{ what=$1; shift; if "$@" >/dev/null 2>&1; then echo "$what"; fi; }}
+cd /
+pool=/srv/parallel-worktrees state=/var/lib/parallel-worktrees run=/run/parallel-worktrees
+try "own data" cat $pool/branches/escaped/data/PG_VERSION
+try "data of another branch" cat $pool/branches/other/data/PG_VERSION
+try "verifier of another branch" cat $pool/branches/other/user.scram
+try "sources" ls $pool/sources
+try "data of a source" cat $pool/sources/live/data/PG_VERSION
+try "snapshots of a source" ls $pool/sources/live/.zfs/snapshot
+try "goldens" ls $pool/goldens/live
+try "data of a golden" cat $pool/{golden}/data/PG_VERSION
+try "snapshot of a golden" cat $pool/{golden}/.zfs/snapshot/ready/data/PG_VERSION
+try "password for the primary" cat $state/sources/live.pgpass
+try "socket of a source" psql -h $run/.sources/live -U postgres -c "select 1" postgres
+try "process of a source" kill -0 {source}
+try "files of the process of a source" ls /proc/{source}/fd/
+try "folder of the process of a source" cat /proc/{source}/cwd/PG_VERSION
+try "verifiers of PgBouncer" cat $state/pgbouncer/users.txt
+try "password of the probe" cat $state/pgbouncer/probe
+try "console of PgBouncer" psql -h $run/pgbouncer -p 6432 -U pgbouncer -c "show config" pgbouncer
+try "process of PgBouncer" kill -0 {pooler}
+try "locks" ls $state/locks
+try "setuid" sh -c "cp /bin/true /tmp/escaped-$$; chmod u+s /tmp/escaped-$$"
+try "namespaces" unshare --user true
+try "network" timeout 2 bash -c "exec 3<>/dev/tcp/{address}/22"
+"""
+OWN = ["own data", "data of another branch"]
+
+
+def pid_of(host, unit):
+    return host.on("systemctl", "show", "--property=MainPID", "--value", f"parallel-worktrees-{unit}")
+
+
+def reached(host, user=None):
+    """What another user, or a superuser of the branch ``escaped``, reaches by the programs that its server runs."""
+    (told,) = host.calls({"db_source_info": {"name": "live"}})
+    about = {"golden": told["sources"][0]["golden"], "address": host.machine.address}
+    script = ESCAPE.format(**about, source=pid_of(host, "source@live"), pooler=pid_of(host, "pgbouncer"))
+    host.on("sh", "-c", "cat > /usr/local/escape.sh; chmod 755 /usr/local/escape.sh", stdin=script)
+    if user is not None:
+        return host.on("runuser", "-u", user, "--", "sh", "/usr/local/escape.sh").splitlines()
+    port = host.on("sh", "-c", "ls -A /run/parallel-worktrees/escaped | sed -n 's/^.s.PGSQL.\\([0-9]*\\)$/\\1/p'")
+    sql = "create temp table got (line text); copy got from program 'sh /usr/local/escape.sh'; select line from got"
+    words = ["psql", "-XAtq", "-h", "/run/parallel-worktrees/escaped", "-p", port, "-U", "postgres", "postgres", "-c"]
+    return host.on(*words, sql).splitlines()
+
+
+AS_BEFORE = """
+cd /srv/parallel-worktrees; user=parallel-worktrees
+systemctl stop 'parallel-worktrees-branch@*' 'parallel-worktrees-source@*' parallel-worktrees-pgbouncer
+state=/var/lib/parallel-worktrees
+chown -R $user sources/*/data goldens/*/*/data $state/sources/* $state/pgbouncer
+chmod 755 sources goldens $state/sources
+rm -rf /run/parallel-worktrees/*
+for unit in branch@ source@ pgbouncer; do
+    file=/etc/systemd/system/parallel-worktrees-$unit.service
+    folder=${unit%@}; case $unit in branch@) folder=%i;; source@) folder=.sources/%i;; esac
+    sed -i "/^CapabilityB/,/^UMask/d; /^ExecStartPre/d; /^Runtime/d; /^IPAddress/d; /^NoNew/d
+        s#^User=.*#User=$user\\nRuntimeDirectory=parallel-worktrees/$folder\\nRuntimeDirectoryMode=0750#" $file
+done
+for data in branches/*/data; do
+    sed -i "s/^unix_socket_permissions.*/unix_socket_permissions = '0700'/" $data/postgresql.auto.conf
+    echo 'parallel_worktrees "parallel-worktrees" "postgres"' >> $data/pg_ident.conf
+done
+systemctl daemon-reload
+systemctl start parallel-worktrees-branch@escaped parallel-worktrees-branch@other parallel-worktrees-source@live
+systemctl start parallel-worktrees-pgbouncer
+"""
+
+
+def test_who_gets_out_of_a_branch_reaches_no_source_and_no_pgbouncer(host, live):
+    """On a host that an older version has set up, all of it is reached until db_host has run there again."""
+    made = [{"name": name, "owner": "shop/x@0123abcd", "password": "secret"} for name in ("escaped", "other")]
+    for answer in host.calls(*({"pg_branch": one} for one in made)):
+        assert "failed" not in answer, answer
+    host.on("sh", "-ec", AS_BEFORE)
+    before = reached(host)
+    assert {"data of a source", "data of a golden", "password for the primary", "console of PgBouncer"} <= {*before}
+
+    host.run("db_host", **live).must()
+    assert reached(host) == OWN
+    poolers = {*reached(host, "parallel-worktrees-pgbouncer")}
+    assert {*before} <= {*reached(host, "root"), *poolers}  # each of these is there for who may
+    assert poolers & {"own data", "data of a source", "data of a golden", "password for the primary"} == set()
+    for name in ("escaped", "other"):
+        url = f"postgresql://{name}:secret@127.0.0.1:6432/{name}"
+        assert host.on("psql", url, "-Atc", "select name from goods") == "tea"
+    assert host.run("db_host", **live).must().changed == 0
+
+    for unit in ("branch@escaped", "source@live", "pgbouncer"):  # or datasets could stay busy
+        assert host.on("readlink", f"/proc/{pid_of(host, unit)}/ns/mnt") == host.on("readlink", "/proc/1/ns/mnt")
+    for answer in host.calls(*({"pg_branch": {**one, "state": "absent"}} for one in made)):
+        assert answer["changed"], answer
+
+
+def test_a_standby_is_a_unit_that_comes_back(host, live):
+    def streams():
+        (told,) = host.calls({"db_source_info": {"name": "live"}})
+        (about,) = told.get("sources", [{}])  # none while the pool is not mounted yet
+        return (about.get("standby") or {}).get("streaming")
+
     unit = "parallel-worktrees-source@live"
     assert host.on("systemctl", "is-active", unit) == "active"
-    assert host.run("db_host", **given).must().changed == 0
+    assert host.run("db_host", **live).must().changed == 0
     assert wait_for(lambda: not streams(), seconds=300) is False
 
     host.machine.reboot()
@@ -376,7 +479,7 @@ def test_cron_and_processes_in_the_place_of_systemd(machines, tmp_path):
 
     key, certificate = ("/etc/parallel-worktrees/key.pem", "/etc/parallel-worktrees/certificate.pem")
     made = f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=box -keyout {key} -out {certificate}"
-    host.on("sh", "-ec", f"{made} 2>/dev/null; chown parallel-worktrees {key}")
+    host.on("sh", "-ec", f"{made} 2>/dev/null; chown parallel-worktrees-pgbouncer {key}")
     host.run("db_host", db_host_port=6433, db_host_tls_certificate=certificate, db_host_tls_key=key).must()
     assert "Connection refused" in knock(host)
     assert "refused" not in knock(host, port=6433, encryption="require")

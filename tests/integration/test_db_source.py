@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import sys
 import time
@@ -141,7 +140,7 @@ class DbHost:
         with (pathlib.Path(server.data) / "postgresql.auto.conf").open("a") as file:
             file.write(f"unix_socket_directories = '{sockets}'\n")
         try:
-            _standby.start(self.host, server, sockets)
+            _standby.start(dataclasses.replace(self.host, source_user=self.host.user), server, sockets)
             server.await_status(("ready",), time.monotonic() + 30)
             log = pathlib.Path(server.log).read_text()
             assert "not properly shut down" not in log
@@ -192,6 +191,7 @@ def db_host(kind: str, source: dict[str, t.Any], folder: pathlib.Path, **more: t
 def standby_source(primary, folder) -> dict[str, t.Any]:
     password_file, mask = folder / "copy.password", folder / "mask.sql"
     password_file.write_text("of the copy\n")
+    password_file.chmod(0o600)
     mask.write_text(MASK)
     return {
         "kind": "standby",
@@ -370,13 +370,10 @@ def test_a_tablespace_outside_of_the_volume_is_refused(app, primary):
     os.unlink(f"{app.standby.server.data}/pg_tblspc/16999")
     outside.rmdir()
     app.must()
-    # and one that the primary has is seen before anything is copied
-    place = pathlib.Path(app.host.root).parent / "tablespace"
-    place.mkdir()
-    shutil.chown(place, "postgres")
-    primary.psql(f"create tablespace far location '{place}'")
+    # and one that the primary has is seen before anything is copied; within its data, for a standby here makes it, too
+    primary.psql("create tablespace far location ''", PGOPTIONS="-c allow_in_place_tablespaces=on")
     try:
-        with pytest.raises(Exception, match=f"far in {place}"):
+        with pytest.raises(Exception, match="far in pg_tblspc/"):
             app.standby.check_primary()
     finally:
         primary.psql("drop tablespace far")
@@ -691,6 +688,9 @@ def test_a_dump_is_restored_anew_when_it_is_another(primary, folder, options):
             assert sql("select count(*) from private.people where name like 'somebody%'") == "1000"
             assert sql("select rolname from pg_roles where rolcanlogin") == "postgres"
             assert sql("select extname from pg_extension order by 1") == "pgcrypto\nplpgsql"
+        assert "everybody on the machine can read" in there.report()["problems"][0]
+        dump.chmod(0o600)
+        assert there.report()["problems"] == []
         assert _sources.refresh(there.host, there.source, only_due=True) == []
         os.utime(dump, (time.time(), time.time() + 5))
         assert len(_sources.refresh(there.host, there.source, only_due=True)) == 1

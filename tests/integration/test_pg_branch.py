@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import threading
 import time
 
@@ -114,6 +115,56 @@ def test_a_reset_begins_anew(each):
     assert each.sql("again", COUNT) == [100]
     each.must("again", state="absent")
     assert each.left("again") == []
+
+
+def test_a_reset_that_cannot_swap_leaves_the_branch_at_work(monkeypatch):
+    """A process in the dataset keeps it busy; the next reset only swaps, and makes nothing anew."""
+    made = []
+    clone = _stores.Zfs.clone
+    monkeypatch.setattr(_stores.Zfs, "clone", lambda *of, **more: (made.append(of[2]), clone(*of, **more))[1])
+    with branches.db_host("zfs") as host:
+        host.must("one")
+        host.sql("one", "delete from orders where id > 42")
+        for shelf in ("branches", "resets"):  # the first has to go, and the second to take its place
+            where = host.store().path(f"{shelf}/one")
+            with monkeypatch.context() as patch, subprocess.Popen(["sleep", "60"], cwd=where) as busy:
+                patch.setattr(_stores, "PATIENCE", 0.3 if shelf == "branches" else 3)
+                said = host.refused("one", "environment", state="reset")
+                assert "it has been busy for" in said
+                assert f"process {busy.pid} (sleep)" in said
+                assert host.sql("one", COUNT) == [42]  # at once, and with no other run
+                busy.kill()
+        assert host.must("one", state="reset")["actions"] == [
+            f"reset branch one to {host.golden()}@ready, as an earlier run has built it"
+        ]
+        assert made == ["branches/one", "resets/one"]
+        assert host.sql("one", COUNT) == [100]
+        assert not host.must("one")["changed"]
+        host.must("one", state="absent")
+        assert host.left("one") == []
+
+
+def test_what_is_mounted_in_a_branch_is_not_emptied(each, tmp_path):
+    """Nor let go, whether by a removal with force, a reset, or the sweep."""
+    (tmp_path / "kept").write_text("kept")
+    each.must("mounted", expires="1s")
+    place = pathlib.Path(each.store().path("branches/mounted")) / "data" / "of someone"
+    place.mkdir()
+    pools.command("mount", "--bind", tmp_path, place)
+    try:
+        for state in ("absent", "reset"):
+            for check in (True, False):
+                result = each.run("mounted", state=state, force=True, check=check)
+                assert (result["failure"], str(place) in result["msg"]) == ("user", True), result
+                assert result["hint"] == f"unmount it first: umount '{place}'"
+        with each.locked_store() as store, pytest.raises(Exception, match="of someone"):
+            store.destroy("branches/mounted")
+        assert each.sql("mounted", COUNT) == [100]
+        assert (tmp_path / "kept").read_text() == "kept"
+    finally:
+        pools.command("umount", place)
+    each.must("mounted", state="absent")
+    assert each.left("mounted") == []
 
 
 def test_a_branch_of_a_branch(each):
