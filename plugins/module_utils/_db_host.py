@@ -29,6 +29,10 @@ NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+VERIFYING = SSL_MODES[-2:]
+"""https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-SSLMODE-STATEMENTS"""
+
 BRANCH_OPTIONS: dict[str, t.Any] = {
     "shared_buffers": {"type": "str", "default": "32MB"},
     "max_connections": {"type": "int", "default": 30},
@@ -47,6 +51,8 @@ SOURCE_OPTIONS: dict[str, t.Any] = {
     "port": {"type": "int", "default": 5432},
     "user": {"type": "str"},
     "password_file": {"type": "path", "no_log": False},
+    "sslmode": {"type": "str", "choices": list(SSL_MODES)},
+    "sslrootcert": {"type": "path"},
     "slot": {"type": "str"},
     "dump": {"type": "path"},
     "extensions": {"type": "list", "elements": "str", "default": []},
@@ -85,6 +91,8 @@ class Source:
     :ivar kind: ``standby`` follows a primary by streaming; ``dump`` is restored anew for each golden.
     :ivar database: the one that branches are made for.
     :ivar admin: a superuser there; over the socket of a copy of it, root is let in as him.
+    :ivar sslmode: how the connection to the primary is encrypted; None for libpq's default, which is ``prefer``.
+    :ivar sslrootcert: the certificates of who may sign that of the primary.
     :ivar slot: of the standby on the primary; None for none.
     :ivar mask: a file of SQL that runs on each golden before any branch can be made of it.
     :ivar settings: of the servers that carry the data, such as ``shared_preload_libraries``.
@@ -102,6 +110,8 @@ class Source:
     port: int
     user: str | None
     password_file: str | None
+    sslmode: str | None
+    sslrootcert: str | None
     slot: str | None
     dump: str | None
     extensions: tuple[str, ...]
@@ -263,7 +273,8 @@ def parse(given: t.Any, path: str) -> Host:
 
 def source_of_mark(name: str, mark: t.Mapping[str, t.Any]) -> Source:
     """A standby of which the host file tells nothing any more, by the mark of its volume."""
-    known = {key: mark.get(key) for key in ("database", "admin", "host", "port", "user", "slot")}
+    keys = ("database", "admin", "host", "port", "user", "sslmode", "sslrootcert", "slot")
+    known = {key: mark.get(key) for key in keys}
     return _source(name, {**known, "kind": "standby"})
 
 
@@ -325,6 +336,10 @@ def _faults_of_source(about: dict[str, t.Any], where: str) -> t.Iterator[str]:
     for key in ("database", "admin", "user"):
         if (name := about.get(key)) is not None and (reason := _hba.fault(str(name))):
             yield f"{where}{key} is {name!r}: {reason}"
+    if about.get("sslmode") in VERIFYING and not about.get("sslrootcert"):
+        yield f"{where}sslrootcert is missing, which sslmode {about['sslmode']} verifies the primary with"
+    if about.get("sslrootcert") and about.get("sslmode") not in VERIFYING:
+        yield f"{where}sslmode has to be verify-ca or verify-full for sslrootcert to be looked at"
     settings = about.get("settings")
     for name in settings if isinstance(settings, dict) else ():
         if name.lower() in _clusters.OUR_SETTINGS or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name):

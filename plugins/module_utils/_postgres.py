@@ -69,12 +69,17 @@ SCRAM_ITERATIONS = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """How a client reaches a database; ``host`` may be a socket folder."""
+    """How a client reaches a database; ``host`` may be a socket folder.
+
+    :ivar tls: parameters of libpq such as ``sslmode``; none for its default, which encrypts where the server can and
+        verifies nothing.
+    """
 
     host: str
     port: int
     user: str
     database: str
+    tls: tuple[tuple[str, str], ...] = ()
 
     def facts(self, backend: str, password_file: str | None, **more: t.Any) -> dict[str, t.Any]:
         """What a task is told of its database: the same keys whatever the back end."""
@@ -201,6 +206,7 @@ def _connect(address: Address, password: str | None, timeout: float, **more: str
         connect_timeout=max(2, int(timeout)),
         application_name="parallel.worktrees",
         client_encoding="UTF8",
+        **dict(address.tls),
         **more,
     )
     connection.autocommit = True

@@ -40,6 +40,10 @@ INFO_SPEC: dict[str, t.Any] = {
     "host_file": HOST_FILE,
 }
 
+SORTED_OTHERWISE = (
+    "its collations have other versions on this machine, so indexes of text may miss rows, in its branches too: "
+    "set the DB host up on the distribution of the primary, have the mask run reindex, or use kind: dump"
+)
 LATE = 2
 """How many times as old as it should be the newest golden may be before it is told of."""
 
@@ -310,7 +314,7 @@ def _about_standby(host: Host, source: Source, now: float) -> tuple[dict[str, t.
     if volume is None or not _is_ready(volume):
         return None, ["it has no standby yet"]
     try:
-        state = standby.look()
+        state, differ = standby.look(), standby.other_collations()
     except WorktreesError as error:
         return None, [error.message]
     lag = 0.0 if state.streaming and not state.behind else None if state.data_at is None else now - state.data_at
@@ -321,12 +325,13 @@ def _about_standby(host: Host, source: Source, now: float) -> tuple[dict[str, t.
         "behind": state.behind,
         "data_at": None if state.data_at is None else _refresh.utc(state.data_at),
     }
+    problems = [f"{SORTED_OTHERWISE}: {', '.join(differ)}"] if differ else []
     if not state.running:
         return about, [f"its standby does not run; see {standby.log}"]
     if not state.streaming:
         since = "" if state.data_at is None else f" since {about['data_at']}"
-        return about, [f"its standby has had nothing from the primary at {source.host}{since}; see {standby.log}"]
-    return about, []
+        problems.append(f"its standby has had nothing from the primary at {source.host}{since}; see {standby.log}")
+    return about, problems
 
 
 def _is_for_everybody(path: str) -> bool:

@@ -66,6 +66,31 @@ select
     coalesce(pg_wal_lsn_diff((select latest_end_lsn from pg_stat_wal_receiver), pg_last_wal_replay_lsn()), 0)::bigint
 """
 
+COLLATIONS = """
+select distinct c.collname::text, c.collversion, pg_catalog.pg_collation_actual_version(c.oid)
+from pg_catalog.pg_collation c
+where c.collversion is distinct from pg_catalog.pg_collation_actual_version(c.oid) and c.collversion is not null
+    and (
+        exists (
+            select from pg_catalog.pg_depend
+            where refclassid = 'pg_catalog.pg_collation'::regclass and refobjid = c.oid
+        )
+        or c.collprovider = 'c' and c.collcollate = (
+            select datcollate from pg_catalog.pg_database where datname = current_database()
+        )
+    )
+"""
+DEFAULT_COLLATION = """
+select 'the default'::text, datcollversion, pg_catalog.pg_database_collation_actual_version(oid)
+from pg_catalog.pg_database
+where datname = current_database() and datcollversion is not null
+    and datcollversion is distinct from pg_catalog.pg_database_collation_actual_version(oid)
+"""
+"""Collations that the database uses, with the version by which the primary has sorted, and that of this machine."""
+
+DEFAULT_COLLATION_SINCE = 15
+_NO_TLS = "see what the primary offers, and who has signed its certificate: sslmode, sslrootcert"
+
 TABLESPACES = "select spcname, pg_tablespace_location(oid) from pg_tablespace where pg_tablespace_location(oid) <> ''"
 
 
@@ -109,6 +134,7 @@ class Standby:
         :raises EnvironmentFailure: it does not let us in.
         """
         source, driver = self.source, _postgres.driver()
+        self._check_root_certificate()
         try:
             with contextlib.closing(self._replication()) as connection:
                 major = connection.server_version // 10000
@@ -116,7 +142,9 @@ class Standby:
             raise EnvironmentFailure(
                 f"source {source.name}: user {source.user} does not get into the primary at "
                 f"{source.host}:{source.port} to replicate it: {str(error).strip()}",
-                hint=f'on the primary: alter role "{source.user}" replication login; and in its pg_hba.conf: '
+                hint=_NO_TLS
+                if re.search(r"SSL|certificate", str(error))
+                else f'on the primary: alter role "{source.user}" replication login; and in its pg_hba.conf: '
                 f"host replication {source.user} ADDRESS_OF_THE_DB_HOST scram-sha-256",
             ) from error
         if major != int(self.host.programs.major):
@@ -142,6 +170,7 @@ class Standby:
             "host": source.host,
             "port": source.port,
             "user": source.user,
+            **dict(self._tls),
             "slot": source.slot,
             "admin": source.admin,
         }
@@ -232,6 +261,21 @@ class Standby:
         until = time.monotonic() + START_SECONDS
         self.server.await_status(("standby", "ready"), until, lambda: time.monotonic() < until - START_SECONDS + 5)
 
+    def other_collations(self) -> list[str]:
+        """Those by which this machine sorts otherwise than the primary, so that indexes of text may be wrong here."""
+        if self.server.status() not in _clusters.READY:
+            return []
+        address = _postgres.Address(self.sockets, PORT, self.source.admin, self.source.database)
+        settings = _postgres.fixed(int(self.host.programs.major), superuser=True)
+        try:
+            server = Server(address, None, Journal(check=True), settings)
+        except _postgres.driver().OperationalError:  # it is told of elsewhere, or there is no such database
+            return []
+        with contextlib.closing(server.connection):
+            queries = [COLLATIONS, *([DEFAULT_COLLATION] if server.major >= DEFAULT_COLLATION_SINCE else [])]
+            rows = [row for query in queries for row in server.rows(query)]
+        return [f"{name} ({there} there, {here or 'none'} here)" for name, there, here in sorted(rows)]
+
     def stop(self) -> None:
         if self.host.supervisor == "systemd":
             unit = UNIT.format(self.source.name)
@@ -311,10 +355,28 @@ class Standby:
         source = self.source
         has_password = source.password_file is not None or os.path.exists(self.password_file)
         secret = {"passfile": self.password_file} if has_password else {}
-        return {"host": source.host, "port": source.port, "user": source.user, **secret}
+        return {"host": source.host, "port": source.port, "user": source.user, **dict(self._tls), **secret}
+
+    @property
+    def _tls(self) -> tuple[tuple[str, str], ...]:
+        about = {"sslmode": self.source.sslmode, "sslrootcert": self.source.sslrootcert}
+        return tuple((name, value) for name, value in about.items() if value is not None)
 
     def _address(self, database: str) -> _postgres.Address:
-        return _postgres.Address(str(self.source.host), self.source.port, str(self.source.user), database)
+        return _postgres.Address(str(self.source.host), self.source.port, str(self.source.user), database, self._tls)
+
+    def _check_root_certificate(self) -> None:
+        """
+        :raises UserError: the standby, which is another user than we are, cannot read it.
+        """
+        path, account = self.source.sslrootcert, self.host.source_account
+        if path is None:
+            return
+        if not _commands.run((*_services.unprivileged(account), "--", "test", "-r", path)).ok:
+            raise UserError(
+                f"source {self.source.name}: the user {account.name} of standbys cannot read sslrootcert {path}",
+                hint=f"it is no secret: chmod 644 {path}; and let everybody into its folders",
+            )
 
     def _replication(self) -> t.Any:
         from psycopg2.extras import PhysicalReplicationConnection

@@ -47,6 +47,12 @@ options:
         C(REPLICATION) and nothing else; and C(slot), the replication slot that is made there, without which a standby
         that was off for long has to be copied anew. A slot keeps log on the primary while the standby is off, so set
         C(max_slot_wal_keep_size) there.
+      - A standby also has C(sslmode), how its connection to the primary is encrypted, as libpq has it, and
+        C(sslrootcert), the file with the certificates that may have signed the primary's. V(verify-full) verifies that
+        it is the C(host). If not given, C(sslmode) is V(prefer), which encrypts where the primary can, and verifies
+        nothing. The user of standbys has to be able to read C(sslrootcert).
+      - A standby whose collations have other versions than its primary's, as between releases of a distribution, is
+        reported among the problems of the source.
       - A dump has C(dump), what pg_dump has written, and C(extensions) to create before it is restored. It is restored
         anew when it has changed.
       - Both can have C(mask), a file of SQL that runs as superuser before any branch can be made. When it is another

@@ -165,9 +165,24 @@ def folder(pg_binaries):  # noqa: ARG001 - it fails where there is no PostgreSQL
         yield folder
 
 
+CERTIFY = """
+cd {folder} && umask 077
+for who in right wrong; do
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$who -keyout $who.key -out $who.crt
+done
+openssl req -newkey rsa:2048 -nodes -subj /CN=primary -keyout primary.key -out primary.csr
+echo subjectAltName=IP:127.0.0.1 > primary.ext
+openssl x509 -req -in primary.csr -CA right.crt -CAkey right.key -days 2 -extfile primary.ext -out primary.crt
+chmod 644 right.crt wrong.crt && chown postgres primary.key primary.crt
+"""
+
+
 @pytest.fixture(scope="module")
 def primary(folder, pg_binaries) -> Shared:
-    server = shared_server(folder, pg_binaries, **DURABLE)
+    """One that encrypts, with a certificate for its address that ``right.crt`` has signed."""
+    command("sh", "-ec", CERTIFY.format(folder=folder))
+    certificate = {"ssl": "on", "ssl_cert_file": f"{folder}/primary.crt", "ssl_key_file": f"{folder}/primary.key"}
+    server = shared_server(folder, pg_binaries, **DURABLE, **certificate)
     for statement in filter(None, FILL.strip().split("\n")):
         server.psql(statement)
     server.psql(FILL_APP, "app")
@@ -390,6 +405,52 @@ def test_a_primary_that_is_not_safe_to_copy_is_refused(app, primary):
         finally:
             primary.psql("alter system reset all")
             primary.psql("select pg_reload_conf()")
+
+
+def test_the_primary_is_verified_where_that_is_asked_for(app, primary, folder):
+    def refusal(**given):
+        app.change(**given)
+        with pytest.raises(Exception, match="primary") as raised:
+            app.standby.check_primary()
+        return str(raised.value.message)
+
+    right, wrong = (str(folder / f"{name}.crt") for name in ("right", "wrong"))
+    encrypted = "select distinct ssl from pg_stat_replication join pg_stat_ssl using (pid)"
+    encrypted += " where application_name = 'parallel_worktrees_app'"
+    try:
+        for mode in ("verify-ca", "verify-full"):
+            assert "certificate verify failed" in refusal(sslmode=mode, sslrootcert=wrong)
+        assert "does not match host name" in refusal(host="localhost", sslrootcert=right)
+        app.change(host="127.0.0.1")
+        os.chmod(right, 0o600)
+        with pytest.raises(Exception, match="the user backup of standbys cannot read sslrootcert"):
+            app.standby.check_primary()
+        os.chmod(right, 0o644)
+        app.must()
+        wait_for(lambda: app.standby.look().streaming)
+        assert primary.psql(encrypted) == "t"
+        app.change(sslmode="disable", sslrootcert=None)
+        app.must()
+        wait_for(lambda: app.standby.look().streaming)
+        assert primary.psql(encrypted) == "f"
+    finally:
+        app.change(sslmode=None, sslrootcert=None)
+    app.must()
+
+
+def test_collations_of_another_version_are_told_of(app, primary):
+    primary.psql("update pg_database set datcollversion = '2.19' where datname = 'app'")
+    primary.psql('create table sorted (name text collate "en-x-icu")', "app")
+    primary.psql("update pg_collation set collversion = '0.1' where collname = 'en-x-icu'", "app")
+    app.catch_up(primary)
+    try:
+        (problem,) = app.report()["problems"]
+        assert re.search(r"en-x-icu \(0.1 there, [0-9.]+ here\), the default \(2.19 there, none here\)", problem)
+    finally:
+        primary.psql("update pg_database set datcollversion = null where datname = 'app'")
+        primary.psql("drop table sorted", "app")
+        app.catch_up(primary)
+    assert app.report()["problems"] == []
 
 
 def test_a_nearly_full_pool_is_refused(app):
