@@ -42,7 +42,7 @@ INFO_SPEC: dict[str, t.Any] = {
 
 SORTED_OTHERWISE = (
     "its collations have other versions on this machine, so indexes of text may miss rows, in its branches too: "
-    "set the DB host up on the distribution of the primary, have the mask run reindex, or use kind: dump"
+    "set the DB host up on the distribution of the primary, have the mask reindex, or use kind: dump"
 )
 LATE = 2
 """How many times as old as it should be the newest golden may be before it is told of."""

@@ -58,7 +58,7 @@ CLOSED, CLOSED_SHELVES = 0o750, ("sources", "goldens")
 """Folders that the system user of sources gets into and that of branches does not: what is in them is not masked, or
 not by the mask as it is now. The snapshots of ZFS, in ``.zfs``, are reached through them as well."""
 
-GIGABYTE = 1 << 30
+GIGABYTE, SEEN = 1 << 30, 1 << 20
 FS_IOC_FIEMAP, EXTENT_SHARED, EXTENTS_AT_ONCE = 0xC020660B, 0x2000, 512
 
 
@@ -166,13 +166,28 @@ class Store(abc.ABC):
         space = self.space()
         if space.percent_free >= self.host.reserve:
             return
-        sizes = sorted(((self.size(one.name).own, one.name) for one in self.volumes() if _could_go(one)), reverse=True)
-        could_go = ", ".join(f"{name} ({own / GIGABYTE:.2f} GB)" for own, name in sizes[:5])
+        sizes = [(self.size(one.name).own, one.name) for one in self.volumes() if _could_go(one)]
+        sizes += [(size, f"{what}, which is not ours") for size, what in self.strangers() if size >= SEEN]
+        largest = sorted(sizes, reverse=True)[:5]
+        could_go = "; ".join(f"{size / GIGABYTE:.2f} GB: {what}" for size, what in largest)
         raise EnvironmentFailure(
             f"{doing}: {space.free / GIGABYTE:.2f} of {space.total / GIGABYTE:.2f} GB are free in {self.host.root}, "
             f"which is less than the {self.host.reserve:g} % that have to stay so",
-            hint=f"remove branches or goldens; the largest are {could_go}" if could_go else "make the pool larger",
+            hint=f"remove branches, goldens or what is not ours; the largest are {could_go}"
+            if could_go
+            else "make the pool larger",
         )
+
+    def strangers(self) -> list[tuple[int, str]]:
+        """What lies in the pool and is not ours, with the bytes that it takes."""
+        ours, found, shelves = [one.path for one in self.volumes()], [], [self.host.root]
+        while shelves:
+            for entry in os.scandir(shelves.pop()):
+                if any(path.startswith(f"{entry.path}/") for path in ours):
+                    shelves.append(entry.path)
+                elif entry.path not in ours and not _is_ours(entry.path):
+                    found.append((_disk_usage(entry.path), entry.path))
+        return found
 
     # Doing
 
@@ -344,6 +359,18 @@ class Zfs(Store):
     def size(self, name: str) -> Size:
         about = self._read(name)[name]
         return Size(int(about["used"][0]), int(about["referenced"][0]))
+
+    def strangers(self) -> list[tuple[int, str]]:
+        """Also other datasets of the pool, which share its space."""
+        ours = str(self.host.pool)
+        command = ("zfs", "get", "-H", "-p", "-r", "-o", "name,value", "referenced", ours.partition("/")[0])
+        rows = [line.split("\t") for line in _commands.run(command, env=SYSTEM_PATH).stdout.splitlines()]
+        others = [
+            (int(size), f"dataset {name}")
+            for name, size in rows
+            if "@" not in name and not f"{name}/".startswith(f"{ours}/") and not f"{ours}/".startswith(f"{name}/")
+        ]
+        return super().strangers() + others
 
     def create(self, name: str, mark: Mark) -> Volume:
         self._check_is_free(name)
@@ -740,6 +767,20 @@ def check_alone(snapshot: Snapshot) -> None:
             f"the snapshot {snapshot.name} stays: {', '.join(snapshot.dependants)} stand on it",
             hint="remove those first",
         )
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a folder of Btrfs or XFS is a snapshot of ours, or one in the making."""
+    return os.path.exists(os.path.join(path, ABOUT)) or _files.is_temporary(path)
+
+
+def _disk_usage(path: str) -> int:
+    sizes = [os.lstat(path).st_blocks]
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            with contextlib.suppress(OSError):
+                sizes.append(os.lstat(os.path.join(folder, name)).st_blocks)
+    return 512 * sum(sizes)
 
 
 def _could_go(volume: Volume) -> bool:

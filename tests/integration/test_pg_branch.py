@@ -417,6 +417,34 @@ def test_no_room(host, name):
     assert host.left(name) == []
 
 
+def test_no_room_because_of_what_is_not_ours(each, tmp_path):
+    """The message names a file that fills the pool, and with ZFS another dataset, before smaller volumes of ours."""
+    theirs, dataset = pathlib.Path(each.host.root) / "backup.tar", f"{str(each.host.pool).partition('/')[0]}/theirs"
+    places = [theirs]
+    if each.host.store == "zfs":
+        pools.command("zfs", "create", "-o", f"mountpoint={tmp_path}/theirs", dataset)
+        places.append(tmp_path / "theirs" / "other.tar")
+    little = each.file.with_name("little.json")
+    little.write_text(json.dumps({**json.loads(each.file.read_text()), "reserve": 101}))
+    try:
+        for megabytes, place in zip((120, 80), places, strict=False):
+            with place.open("wb") as file:
+                for _number in range(megabytes):
+                    file.write(os.urandom(1 << 20))
+                os.fsync(file.fileno())
+        hint = each.run("x", host_file=str(little))["hint"]
+        first, second, *_others = hint.partition("the largest are ")[2].split("; ")
+        assert first == f"0.12 GB: {theirs}, which is not ours"
+        if each.host.store == "zfs":
+            assert second == f"0.08 GB: dataset {dataset}, which is not ours"
+        else:
+            assert "goldens/app/" in second
+    finally:
+        theirs.unlink(missing_ok=True)
+        if each.host.store == "zfs":
+            pools.insist("zfs", "destroy", dataset)
+
+
 def test_no_ports(host, name):
     given = json.loads(host.file.read_text())
     first = given["branch_ports"]["first"] + 59
