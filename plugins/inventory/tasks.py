@@ -1,0 +1,120 @@
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import sys
+import typing as t
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+
+from ..module_utils import _inventory
+from ..module_utils._errors import WorktreesError
+
+if t.TYPE_CHECKING:
+    from ansible.inventory.data import InventoryData
+
+DOCUMENTATION = r"""
+name: tasks
+version_added: 1.0.0
+author: parallel.worktrees contributors (@parallel-worktrees)
+short_description: The tasks of this machine as hosts
+description:
+  - Every task of the registry is a host, named like the task. Where two workspaces have a task of the same name, each
+    of them is named C(TASK@WORKSPACE).
+  - A host has the variables C(task_facts), as they are in the workspace file, and C(task_state).
+  - The groups are C(worktree_tasks) with all tasks, and C(workspace_NAME), C(machine_NAME), C(backend_NAME) and
+    C(state_NAME). A character that Ansible does not allow in the name of a group becomes an underscore.
+  - Modules run on this machine, in the first worktree of the task, by P(parallel.worktrees.worktree#connection).
+  - Nothing is asked of git, of Docker or of a server, so the inventory takes milliseconds. What is really there is
+    reported by the playbook C(parallel.worktrees.status).
+notes:
+  - The playbooks of this collection take the task by C(-e task=NAME). They do not need this inventory.
+extends_documentation_fragment:
+  - constructed
+  - inventory_cache
+options:
+  plugin:
+    description: The name of this plugin.
+    type: str
+    required: true
+    choices:
+      - parallel.worktrees.tasks
+  registry:
+    description:
+      - The file of the registry.
+      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME) or, without that, in
+        C(~/.local/state).
+    type: path
+  workspaces:
+    description: Take the tasks of these workspaces. It defaults to all.
+    type: list
+    elements: str
+  machine:
+    description: The name of this machine, for its group.
+    type: str
+    default: localhost
+"""
+
+EXAMPLES = r"""
+# tasks.yml, which shows the tasks with: ansible-inventory -i tasks.yml --graph
+# and runs a command in one of them with: ansible fix-login -i tasks.yml -m command -a 'git status --short'
+plugin: parallel.worktrees.tasks
+
+---
+# Those of one workspace, with a group for each branch.
+plugin: parallel.worktrees.tasks
+workspaces: [shop]
+keyed_groups:
+  - key: task_facts.branch
+    prefix: branch
+"""
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
+    NAME = "parallel.worktrees.tasks"
+    inventory: InventoryData
+
+    def parse(self, inventory: t.Any, loader: t.Any, path: str, cache: bool = True) -> None:
+        super().parse(inventory, loader, path, cache)
+        self._read_config_data(path)
+        for task in self._tasks(path, cache):
+            self._add(task)
+
+    def _tasks(self, path: str, cache: bool) -> list[dict[str, t.Any]]:
+        """What the cache has where that is wanted, else what the registry has now."""
+        key = self.get_cache_key(path)
+        is_cached = self.get_option("cache")
+        if cache and is_cached:
+            try:
+                return t.cast("list[dict[str, t.Any]]", self._cache[key])
+            except KeyError:
+                pass
+        try:
+            found = _inventory.tasks(self.get_option("registry"), self.get_option("workspaces"))
+        except WorktreesError as error:
+            raise AnsibleParserError(error.as_result()["msg"]) from error
+        if is_cached:
+            self._cache[key] = found
+        return found
+
+    def _add(self, task: dict[str, t.Any]) -> None:
+        host = self.inventory.add_host(task["host"])
+        variables = {
+            "task_facts": task["facts"],
+            "task_state": task["state"],
+            "ansible_connection": "parallel.worktrees.worktree",
+            "ansible_worktree": task["folder"],
+            "ansible_python_interpreter": sys.executable,
+        }
+        for name, value in variables.items():
+            self.inventory.set_variable(host, name, value)
+        names = {key: task[key] for key in ("workspace", "backend", "state")} | {"machine": self.get_option("machine")}
+        for group in ("worktree_tasks", *(f"{kind}_{name}" for kind, name in names.items())):
+            self.inventory.add_child(self.inventory.add_group(self._sanitize_group_name(group)), host)
+        strict = self.get_option("strict")
+        self._set_composite_vars(self.get_option("compose"), variables, host, strict=strict)
+        self._add_host_to_composed_groups(self.get_option("groups"), variables, host, strict=strict)
+        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, host, strict=strict)
