@@ -13,7 +13,7 @@ import json
 import shlex
 import typing as t
 
-from . import _postgres, _secrets
+from . import _environment, _postgres, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 
@@ -99,13 +99,14 @@ def _last_migration(connection: t.Any, query: str) -> str | None:
 def _command(address: _postgres.Address, password_file: str) -> str:
     """A line for a shell that lets a person in; the password is in no argument of it.
 
-    Two variables of libpq would lead elsewhere in spite of the options.
+    Variables of PostgreSQL would lead elsewhere, or fail, in spite of the options: two of them, and those of this run.
     """
+    others = {"PGSERVICE", "PGHOSTADDR", *_environment.without_postgresql()} - {"PGPASSWORD"}
     options = (
         *("--host", address.host, "--port", str(address.port)),
         *("--username", address.user, "--dbname", address.database),
     )
-    program = ("env", "-u", "PGSERVICE", "-u", "PGHOSTADDR", "psql", *options)
+    program = ("env", *(word for name in sorted(others) for word in ("-u", name)), "psql", *options)
     return f'PGPASSWORD="$(cat {shlex.quote(password_file)})" {shlex.join(program)}'
 
 

@@ -24,7 +24,7 @@ import typing as t
 from . import _commands, _environment, _files, _mounts, _pg_dumps, _pg_pull, _registry, _secrets
 from ._door import Params
 from ._errors import EnvironmentFailure, UserError
-from ._pg_server import Journal, Server
+from ._pg_server import Journal, Server, analyze
 from ._postgres import Address
 from ._state import state_folder
 
@@ -177,7 +177,7 @@ class Goldens:
                 with server.within(golden.name) as inside:
                     inside.create_extensions(golden.name, golden.extensions)
                 golden.fill(inner, password, major=server.major)
-                server.analyze(golden.name)
+                analyze(inner, password)
 
 
 def owner_of(task: str, key: str) -> str:

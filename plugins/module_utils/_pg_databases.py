@@ -34,12 +34,12 @@ import re
 import secrets
 import typing as t
 
-from . import _pg_pull, _pg_server, _postgres, _secrets
+from . import _extensions, _pg_pull, _pg_server, _postgres, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._pg_dumps import Dump
 from ._pg_pull import Pull, Source
-from ._pg_server import Journal, Server, administration, carry_out, compose
+from ._pg_server import EXTENSIONS, Journal, Server, administration, carry_out, compose
 
 if t.TYPE_CHECKING:
     from psycopg2.sql import Composable
@@ -381,7 +381,7 @@ def _present(task: Task, server: Server) -> Result:
     before: dict[str, t.Any] = {name: found[name].state() for name in changing}
     for wish in kept:
         state = found[wish.name].state()
-        state |= {"extensions": _extensions(server, wish, found[wish.name]), "lets_in": refusals[wish] is None}
+        state |= {"extensions": _made(server, wish, found[wish.name]), "lets_in": refusals[wish] is None}
         before[wish.name] = {key: state[key] for key in after[wish.name]}
         server.check_extensions({*wish.extensions}.difference(state["extensions"]))
     server.journal.state({"role": role and task.role, "databases": before}, {"role": task.role, "databases": after})
@@ -410,7 +410,7 @@ def _present(task: Task, server: Server) -> Result:
             raise PartialFailure(f"{error.message} (made: {', '.join(made)})", hint=error.hint, changed=True) from error
         made.append(wish.name)
     for wish in kept:
-        _converge(server, task, wish, before[wish.name], after[wish.name])
+        _converge(server, task, wish, before[wish.name], after[wish.name], password)
     if not check:
         _check_lets_in(server, task, [wish for wish in task.wishes if wish in new or refusals[wish]], password)
     return task.facts()
@@ -515,7 +515,7 @@ def _wished(server: Server, task: Task, wish: Wish) -> dict[str, t.Any]:
     }
 
 
-def _extensions(server: Server, wish: Wish, found: Found) -> list[str]:
+def _made(server: Server, wish: Wish, found: Found) -> list[str]:
     """Which of the extensions that are asked for a database has, as far as one can look into it."""
     if not (wish.extensions and found.open):
         return []
@@ -608,9 +608,13 @@ def _make(server: Server, task: Task, wish: Wish, plan: Plan, password: str, cre
     check = server.journal.check
     server.create(wish.name, task.role, wish.template, plan.strategy)
     with _dropped_on_failure(server, task, wish.name):
-        server.act(None, *_settled(server, task, wish))
-        if wish.template or wish.extensions or server.version < PUBLIC_SINCE:
-            _prepare(server, task, wish, wish.name)
+        settled = _settled(server, task, wish)
+        if not server.is_superuser:  # to whom the limit of new databases applies
+            server.act(None, *settled)
+        names = _prepare(server, task, wish)
+        if server.is_superuser:
+            server.act(None, *settled)
+        _extensions.create_as_owner(server, task.address(wish), password, names)
         if plan.dump is not None:
             server.journal.begin(f"restore {wish.dump} into database {wish.name}")
             if not check:
@@ -643,7 +647,10 @@ def _pull(
             compose("alter database {} connection limit {limit}", wish.aside, limit=_pg_server.NO_LIMIT),
         )
         if wish.extensions or server.version < PUBLIC_SINCE:
-            _prepare(server, task, wish, wish.aside)
+            with server.at_work_in(wish.aside) as inside:
+                if not server.journal.check:
+                    inside.hand_over(task.role)
+                inside.create_extensions(wish.aside, wish.extensions)
         server.journal.begin(source.action(wish.name))
         if not server.journal.check:
             source.fill(
@@ -687,12 +694,20 @@ def _drop_puller(server: Server, task: Task) -> None:
         server.act(f"drop role {task.puller}", compose("drop role {}", task.puller))
 
 
-def _prepare(server: Server, task: Task, wish: Wish, name: str) -> None:
-    """Give what there is in a new database to the task's role, and make the extensions."""
-    with server.at_work_in(name) as inside:
+def _prepare(server: Server, task: Task, wish: Wish) -> list[str]:
+    """Make the extensions of a new database, and give what there is in it to the task's role.
+
+    :returns: the extensions that the role makes by itself.
+    """
+    if not (wish.template or wish.extensions or server.version < PUBLIC_SINCE):
+        return []
+    with server.at_work_in(wish.name) as inside:
+        there = set() if server.journal.check else {name for (name,) in inside.rows(EXTENSIONS)}
+        owners, others = _extensions.divided(inside, [name for name in wish.extensions if name not in there])
+        _extensions.create_as_admin(inside, wish.name, others)
         if not server.journal.check:
             inside.hand_over(task.role)
-        inside.create_extensions(name, wish.extensions)
+    return owners
 
 
 def _settled(server: Server, task: Task, wish: Wish) -> list[Composable]:
@@ -715,11 +730,16 @@ def _marked(task: Task, wish: Wish, creating: list[str]) -> list[Composable]:
     ]
 
 
-def _converge(server: Server, task: Task, wish: Wish, before: dict[str, t.Any], after: dict[str, t.Any]) -> None:
+def _converge(
+    server: Server, task: Task, wish: Wish, before: dict[str, t.Any], after: dict[str, t.Any], password: str
+) -> None:
     """Give a complete database what it lacks of what is asked."""
     if any(before[key] != after[key] for key in after if key not in ("extensions", "lets_in")):
         server.act(f"set rights, limit and identity of database {wish.name}", *_settled(server, task, wish))
     missing = sorted({*after["extensions"]}.difference(before["extensions"]))
     if missing:
-        with server.at_work_in(wish.name) as inside:
-            inside.create_extensions(wish.name, missing)
+        owners, others = _extensions.divided(server, missing)
+        if others:
+            with server.at_work_in(wish.name) as inside:
+                _extensions.create_as_admin(inside, wish.name, others)
+        _extensions.create_as_owner(server, task.address(wish), password, owners)

@@ -56,8 +56,12 @@ NO_WAY_IN = {
     "too many clients|slots are reserved": "end some connections, or raise max_connections of the server",
     "database .* does not exist": "name one that is there in maintenance_database",
     "pg_hba.conf": "let admin_user in from here, in the server's pg_hba.conf",
+    "unsupported startup parameter": "give the address and port of the server itself, not of a pooler; or let the "
+    "pooler ignore options, as with ignore_startup_parameters of PgBouncer",
     "": "start it, or check host and port: pg_isready --host {0.host} --port {0.port}",
 }
+
+EXTENSIONS = "select extname from pg_extension"
 
 SESSIONS = """
 select pid, usename, application_name, datname from pg_stat_activity
@@ -65,6 +69,9 @@ where coalesce(backend_type, 'client backend') = 'client backend' and datname is
 order by pid
 """
 """Of people and their programs; only a superuser is told of every session what it is."""
+
+QUIETER = {"A": "enable", "R": "disable"}
+"""What an event trigger is set to that fires always, or with ``session_replication_role = replica`` as we have it."""
 
 TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where datname = {name}"
 
@@ -298,8 +305,26 @@ class Server:
             text.replace(journal.secret, _secrets.MASK) if journal.secret else text for text in texts
         ]
         if texts and not journal.check:
-            with self._telling(), self.connection.cursor() as cursor:
-                cursor.execute("; ".join(texts))
+            self._run("; ".join(texts))
+
+    @contextlib.contextmanager
+    def transaction(self, first: str) -> t.Iterator[None]:
+        """Do it all, or nothing.
+
+        :arg first: statements to begin with.
+        """
+        self._run(f"begin; {first}")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(_postgres.driver().Error):
+                self.connection.cursor().execute("rollback")
+            raise
+        self._run("commit")
+
+    def _run(self, text: str) -> None:
+        with self._telling(), self.connection.cursor() as cursor:
+            cursor.execute(text)
 
     @contextlib.contextmanager
     def _telling(self) -> t.Iterator[None]:
@@ -319,9 +344,25 @@ class Server:
         with contextlib.closing(inside.connection):
             yield inside
 
-    def at_work_in(self, database: str) -> contextlib.AbstractContextManager[Server]:
+    @contextlib.contextmanager
+    def at_work_in(self, database: str) -> t.Iterator[Server]:
         """The same in a database to do something there; in check mode, where it may be missing, this one stands in."""
-        return contextlib.nullcontext(self) if self.journal.check else self.within(database)
+        if self.journal.check:
+            yield self
+            return
+        with self.within(database) as inside:
+            inside.quieten()
+            yield inside
+
+    def quieten(self) -> None:
+        """Keep event triggers of this database from our statements: what they work on may be a task's by now.
+
+        Those that fire in every session become those that fire in others' only; ``event_triggers`` does so by itself.
+        """
+        if self.is_superuser and "event_triggers" not in self.settings:
+            for name, enabled in self.rows("select evtname, evtenabled from pg_event_trigger"):
+                if enabled in QUIETER:
+                    self.act(None, compose("alter event trigger {} " + QUIETER[enabled], name))
 
     def lock(self, name: str, timeout: float) -> None:
         """Keep other runs from something until this connection ends.
@@ -386,7 +427,7 @@ class Server:
     def extensions(self, database: str) -> set[str]:
         """Which extensions a database has."""
         with self.within(database) as inside:
-            return {name for (name,) in inside.rows("select extname from pg_extension")}
+            return {name for (name,) in inside.rows(EXTENSIONS)}
 
     def is_empty(self, database: str) -> bool:
         """Whether nobody has made anything in a database, as far as one can look into it."""
@@ -492,11 +533,6 @@ class Server:
         """Send away whoever is connected to a database."""
         self.act(None, compose(TERMINATE, name=database))
 
-    def analyze(self, database: str) -> None:
-        """Let the planner know a database, and each copy of it."""
-        with self.within(database) as inside:
-            inside.act(None, compose("analyze"))
-
     def put_in_place(
         self, built: str, name: str, *then: Composable, old: t.Sequence[Composable] | None, timeout: float
     ) -> None:
@@ -557,6 +593,13 @@ class Server:
             except EnvironmentFailure as failure:
                 if not _is_in_use(failure) or time.monotonic() > until:
                     raise
+
+
+def analyze(address: _postgres.Address, password: str) -> None:
+    """Let the planner know a database, and each copy of it, as whose it is: indexes call functions."""
+    server = Server(address, password, Journal(check=False))
+    with contextlib.closing(server.connection):
+        server.act(None, compose("analyze"))
 
 
 def _is_in_use(failure: EnvironmentFailure) -> bool:

@@ -387,7 +387,7 @@ def _work(host: Host, source: Source, server: _clusters.Cluster, sockets: str) -
             _cut_off(source, outside)
         else:
             outside.act(None, compose("create database {} template template0", source.database))
-        with outside.within(source.database) as inside:
+        with outside.at_work_in(source.database) as inside:
             if source.kind == "dump":
                 outside.check_extensions(source.extensions)
                 inside.create_extensions(source.database, source.extensions)
@@ -424,7 +424,7 @@ def _cut_off(source: Source, server: Server) -> None:
             hint=f"name one of them: db_host_sources.{source.name}.database",
         )
     for name in databases:
-        with server.within(name) as inside:
+        with server.at_work_in(name) as inside:
             for (gid,) in inside.rows(PREPARED, name=name):
                 inside.act(None, compose("rollback prepared {gid}", gid=gid))
             for (subscription,) in inside.rows(SUBSCRIPTIONS, name=name):

@@ -19,7 +19,7 @@ from . import _containers, _pg_databases, _pg_pull, _pg_server, _postgres, _secr
 from ._door import Params, Result, filled, together
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._golden import Golden, is_golden
-from ._pg_server import Journal, Server, administration, compose
+from ._pg_server import Journal, Server, administration, analyze, compose
 from ._registry import task_of
 from ._state import state_folder
 
@@ -144,8 +144,9 @@ def _build_alone(golden: Golden, asked: Params, server: Server) -> None:
     try:
         _pg_databases.operation(given, check=False)
         address = _postgres.Address(asked["host"], asked["port"], golden.name, golden.name)
-        golden.fill(address, _secrets.read(password_file), major=server.major)
-        server.analyze(golden.name)
+        password = _secrets.read(password_file)
+        golden.fill(address, password, major=server.major)
+        analyze(address, password)
         server.act(
             None,
             compose("alter database {} is_template true allow_connections false", golden.name),

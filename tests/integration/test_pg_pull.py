@@ -20,6 +20,7 @@ import typing as t
 import psycopg2
 import pytest
 from integration.servers import (
+    MISLEADING,
     Shared,
     fork,
     must,
@@ -245,11 +246,14 @@ def test_a_database_that_a_person_has_closed_keeps_its_data(task):
 
 
 @on(["shared", "embedded"])
-def test_an_address_in_the_environment_leads_nowhere_else(task, tmp_path, monkeypatch):
+def test_variables_of_the_caller_lead_nowhere_else(task, tmp_path, monkeypatch):
+    """Neither a connection nor a program: pg_dump, pg_restore, psql, initdb."""
     asking(task, mask=script(tmp_path, MASK))
     with monkeypatch.context() as elsewhere:
-        elsewhere.setenv("PGHOSTADDR", "127.0.0.2")
+        for name, value in MISLEADING.items():
+            elsewhere.setenv(name, value)
         facts = must(task)["database"]
+        assert not must(task)["changed"]
     assert psql(facts, EMAILS) == "200|200"
 
 

@@ -60,15 +60,18 @@ OPERATORS = [
 ]
 
 
+def trap(role: str) -> str:
+    """A function that leaves a line in the server's log, and tries to make a role superuser."""
+    return (
+        "create function public.trap() returns bool language plpgsql as $$ begin"
+        " raise log 'TRAP % % %', session_user, current_user, pg_catalog.current_setting('application_name');"
+        f' begin alter role "{role}" superuser; exception when others then null; end; return true; end $$'
+    )
+
+
 def planted(role: str, database: str, settings: t.Mapping[str, str]) -> str:
     """The statements by which the owner of a database plants all of it there, the settings last."""
-    lines = [
-        (
-            f"create function public.trap() returns bool language plpgsql as $$ begin"
-            f" raise log 'TRAP % % %', session_user, current_user, pg_catalog.current_setting('application_name');"
-            f' begin alter role "{role}" superuser; exception when others then null; end; return true; end $$'
-        )
-    ]
+    lines = [trap(role)]
     lines += [
         f"create view public.{name} as select * from pg_catalog.{name} where public.trap(); "
         f"grant select on public.{name} to public"
@@ -107,9 +110,8 @@ def dsn(**where: t.Any) -> str:
 
 
 def sprung(log: str, *own: str) -> list[str]:
-    """Who ran into a trap, by the server's log; of those who may have, as their own (``application_name``), nothing.
+    """Who ran into a trap, by the server's log: the session's user, the current one, the name of the application.
 
-    :arg own: names that sessions of the task have.
+    :arg own: users, or applications, of the task itself, which may.
     """
-    found = re.findall(r"TRAP (\S*) (\S*) (\S*)", log)
-    return [" ".join(one) for one in found if one[2] not in own]
+    return [line for line in re.findall(r"LOG:  TRAP (.*)", log) if not {*own}.intersection(line.split(" "))]
