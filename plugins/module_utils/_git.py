@@ -24,7 +24,46 @@ _ENVIRONMENT: dict[str, str | None] = {
     # Git's own words stay English, and what it runs (hooks, filters, credential helpers) does not take text for ASCII.
     "LC_ALL": "C.UTF-8",
     "LANGUAGE": None,
+    # What a repository that is made here would be like.
+    "GIT_TEMPLATE_DIR": None,
+    "GIT_DEFAULT_REF_FORMAT": None,
+    "GIT_DEFAULT_HASH": None,
 }
+
+_SETTINGS = {
+    # A file system monitor is a program too, and one that is wrong would hide work.
+    "core.fsmonitor": "false",
+    "submodule.recurse": "false",
+    "clone.defaultRemoteName": "origin",
+    "init.templateDir": "",
+    "init.defaultRefFormat": "files",
+    "fetch.prune": "false",
+    "fetch.pruneTags": "false",
+    "fetch.recurseSubmodules": "false",
+    "fetch.writeCommitGraph": "false",
+    "push.followTags": "false",
+    "push.recurseSubmodules": "no",
+    "branch.autoSetupMerge": "false",
+    "merge.autoStash": "false",
+    "commit.cleanup": "whitespace",
+    "i18n.commitEncoding": "UTF-8",
+    "i18n.logOutputEncoding": "UTF-8",
+    "color.ui": "false",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+}
+"""What users set for their own commands and what would change what is made here: it is the same for all of them.
+
+Not here: what says how files look in a tree (core.autocrlf, core.eol, filters), as a worktree is to be like the main
+tree; who makes commits, and whether they are signed; and how remotes are reached."""
+
+_FOR_ALL = tuple(word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}"))
+_MISSING = re.compile(
+    r"^(?:.*: )?(?P<program>[^\s:]+): (?:command )?not found$"
+    r"|cannot run (?P<ran>[^\s:]+): No such file"
+    r"|git: '(?P<verb>[^\s']+)' is not a git command",
+    re.MULTILINE,
+)
 
 THREADS = 2
 """Repositories that are worked on at a time: more gain nothing, as most of it is git's own work on the same disk."""
@@ -49,8 +88,7 @@ def git(
     :arg hooks: let the repository's hooks run. Without, a stranger's branch cannot run its commands here, and no
         background process of a hook inherits a lock of ours.
     """
-    # A file system monitor is a program too, and one that is wrong would hide work.
-    options = ("-c", "core.fsmonitor=false", *(() if hooks else ("-c", "core.hooksPath=/dev/null")))
+    options = (*_FOR_ALL, *(() if hooks else ("-c", "core.hooksPath=/dev/null")))
     done = _commands.run(
         ("git", "-C", folder, *options, *arguments),
         env={**_ENVIRONMENT, **(env or {})},
@@ -69,8 +107,20 @@ def must(folder: str, *arguments: str, doing: str, hint: str | None = None, **op
     """
     done = git(folder, *arguments, **options)
     if not done.ok:
-        raise done.failure(doing, hint=hint)
+        raise done.failure(doing, hint=_program_hint(done) or hint)
     return done.stdout
+
+
+def _program_hint(done: Completed) -> str | None:
+    """What helps where git ended since a program that it runs is missing, such as a filter."""
+    found = _MISSING.search(done.stderr)
+    if found is None:
+        return None
+    program = found["program"] or found["ran"] or f"git-{found['verb']}"
+    return (
+        f"git runs {program} here, which is not on this machine (.gitattributes, git config --get-regexp ^filter): "
+        f"install it, such as by apt install {program}, then run this again"
+    )
 
 
 @contextlib.contextmanager
@@ -203,7 +253,7 @@ class Repository:
         """The same where it has to succeed; returns what git printed."""
         done = self.git(*arguments, **options)
         if not done.ok:
-            raise done.failure(doing, hint=hint)
+            raise done.failure(doing, hint=_program_hint(done) or hint)
         return done.stdout
 
     def worktrees(self) -> list[Listed]:
@@ -293,10 +343,11 @@ class Repository:
             )
         return None if check else self.commit(f"refs/remotes/origin/{branch}")
 
-    def fetch(self, *refspecs: str) -> Completed:
-        """Fetch from origin. The lock is not kept by it: a credential helper that stays would hold it on."""
-        quietly = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance")
-        return self.git("fetch", *quietly, "origin", *refspecs, keep=())
+    def fetch(self, *refspecs: str, remote: str = "origin") -> Completed:
+        """Fetch. The lock is not kept by it: a credential helper that stays would hold it on."""
+        # Of the remote's own settings, these two would do more than what is asked.
+        quietly = ("--quiet", "--no-tags", "--no-prune")
+        return self.git("fetch", *quietly, remote, *refspecs, keep=())
 
     def obtain(self, commit: str) -> Completed | None:
         """See to it that a commit is here; where nobody has it, returns what git said last."""

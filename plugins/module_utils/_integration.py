@@ -431,9 +431,10 @@ def _fetch(
     if check:
         return {branch: commit for branch, commit in found.items() if repository.commit(commit)}
     if found:
-        quietly = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance")
         specs = [f"+refs/heads/{branch}:refs/remotes/{remote}/{branch}" for branch in found]
-        repository.must("fetch", *quietly, remote, *specs, doing=doing, keep=())
+        done = repository.fetch(*specs, remote=remote)
+        if not done.ok:
+            raise done.failure(doing)
     return found
 
 
@@ -522,12 +523,12 @@ def _merge_one(member: Member, submodules: t.Sequence[Member], commit: str, mess
     repository, tree = member.repository, member.tree
     options = ("--quiet", "--no-ff", "--no-commit", "--no-rerere-autoupdate")
     done = repository.git("merge", *options, commit, worktree=tree)
-    listed = repository.git("diff", "--name-only", "--diff-filter=U", "-z", worktree=tree).stdout.split("\0")
-    files = [file for file in listed if file]
+    listed = repository.git("ls-files", "--unmerged", "-z", worktree=tree).stdout.split("\0")
+    files = list(dict.fromkeys(entry.partition("\t")[2] for entry in listed if entry))
     links = {file: _link(member, submodules, file, commit) for file in files}
     left = [file for file in files if links[file] is None]
     if left or not (done.ok or files):
-        repository.git("-c", "submodule.recurse=false", "merge", "--abort", worktree=tree)
+        repository.git("merge", "--abort", worktree=tree)
         raise _conflict(member, what, left) or done.failure(f"{member.called}: merging {what}")
     for file, link in links.items():
         _name(member, file, str(link))
@@ -623,7 +624,7 @@ def _make_tree(member: Member) -> None:
             os.unlink(os.path.join(repository.admin_in(path), "locked"))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(repository.admin_in(path), "index.lock"))  # of a killed run
-    exactly = ("--force", "--detach", "--no-recurse-submodules")
+    exactly = ("--force", "--detach")
     repository.must("checkout", "--quiet", *exactly, base, "--", doing=doing, worktree=path)
     _mounts.refuse(path)
     repository.must("clean", "-ffdq", doing=doing, worktree=path)
@@ -782,7 +783,7 @@ def _push(member: Member) -> None:
     specs = [f"{member.candidate}:{place.ref}" for place in member.moving]
     own = [f"{member.own.here}:{member.own.ref}"] if member.own.there != member.own.here else []
     done = member.repository.git(
-        *("push", "--quiet", "--atomic", "--no-recurse-submodules", *leases, member.remote, *own, *specs),
+        *("push", "--quiet", "--atomic", *leases, member.remote, *own, *specs),
         worktree=member.tree if os.path.isdir(member.tree) else None,
         hooks=True,  # such as that of git-lfs; ours, which would refuse it, are of the worktrees of tasks alone
         keep=(),
@@ -884,7 +885,7 @@ def _bring(member: Member, tree: str, path: str) -> None:
         return
     at = _git.git(place, "rev-parse", "HEAD").stdout.strip()
     if at == before != now and not _git.is_attached(place) and not _gates.dirt(place):
-        quietly = ("--quiet", "--no-recurse-submodules", "--detach")
+        quietly = ("--quiet", "--detach")
         _git.git(place, "checkout", *quietly, now, keep=member.repository.kept)
         at = _git.git(place, "rev-parse", "HEAD").stdout.strip()
     if at != now:

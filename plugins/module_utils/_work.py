@@ -63,7 +63,7 @@ _AUTHOR = {
     "GIT_COMMITTER_EMAIL": "parallel.worktrees@localhost",
 }
 # What a user set against surprises in his own commits must not stop or thin out a rescue.
-_AS_IT_IS = ("-c", "core.safecrlf=false", "-c", "core.sparseCheckout=false")
+_AS_IT_IS = ("-c", "core.safecrlf=false", "-c", "core.autocrlf=false", "-c", "core.sparseCheckout=false")
 
 
 @dataclasses.dataclass

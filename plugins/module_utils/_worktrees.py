@@ -655,7 +655,7 @@ def _check_out(finding: Finding) -> None:
         _break_locks(member)
     what = ("--no-track", "-b", member.branch, str(finding.start)) if finding.is_new else (member.branch,)
     repository.must(
-        *("checkout", "--quiet", "--force", "--no-recurse-submodules", *what, "--"),
+        *("checkout", "--quiet", "--force", *what, "--"),
         doing=f"repository {member.name}: checking out {member.branch} in {member.path}",
         worktree=member.path,
     )
@@ -712,12 +712,14 @@ class Look:
 
     :ivar standing: as git lists it; None where there only is a folder.
     :ivar tip: the commit of the member's branch.
+    :ivar has_branch: there is one of its name, which a run that was killed may not have made.
     """
 
     member: Member
     work: _work.Work
     standing: Listed | None = None
     tip: str | None = None
+    has_branch: bool = True
 
 
 def _remove_set(params: Params, *, check: bool) -> Result:
@@ -737,7 +739,7 @@ def _remove_set(params: Params, *, check: bool) -> Result:
             "left": [look.member.path for look in looks if look.member.adopt],
             "branches": list(
                 dict.fromkeys(
-                    [look.member.branch for look in looks if not _goes(look, params)]
+                    [look.member.branch for look in looks if look.has_branch and not _goes(look, params)]
                     + [one.branch for one in lone if one.tip and not one.goes(params["delete_branch"])]
                 )
             ),
@@ -819,7 +821,7 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
     """
     standing = view.standing(member.path)
     if standing is None:
-        return _look_at_leftover(member, params)
+        return _look_at_leftover(member, view, params)
     half_made = standing.lock == MAKING
     mark = member.manifest
     owner = mark.owner if mark else None
@@ -841,6 +843,7 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
         )
     member.branch = standing.branch or member.branch
     look = Look(member, _work.Work(), standing, standing.head if standing.branch else view.branches.get(member.branch))
+    look.has_branch = look.tip is not None
     member.adopt = bool(mark and mark.adopted)
     if member.adopt:
         return look  # it stays, with all that is in it
@@ -867,7 +870,7 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
     return look
 
 
-def _look_at_leftover(member: Member, params: Params) -> Look | None:
+def _look_at_leftover(member: Member, view: View, params: Params) -> Look | None:
     """Look at a folder that lies where a worktree would."""
     if member.inside or member.adopt or not os.path.lexists(member.path):
         return None
@@ -882,7 +885,7 @@ def _look_at_leftover(member: Member, params: Params) -> Look | None:
             f"unknown what would be lost: {', '.join(work.files[: _work.AT_MOST_SHOWN])}",
             hint="look at it, then add -e force=true: the files are then saved first",
         )
-    return Look(member, work)
+    return Look(member, work, has_branch=member.branch in view.branches)
 
 
 def _is_linked(submodule: Member) -> bool:
@@ -980,9 +983,7 @@ def _push(
         if isinstance(member, LoneBranch) and member.tip is None:
             continue
         ref, tree = f"refs/heads/{member.branch}", member.path if isinstance(member, Member) else None
-        done = member.repository.git(
-            "push", "--no-recurse-submodules", remote, f"{ref}:{ref}", worktree=tree, hooks=True
-        )
+        done = member.repository.git("push", remote, f"{ref}:{ref}", worktree=tree, hooks=True)
         if done.ok:
             pushed.append({"name": member.name, "branch": member.branch, "remote": remote})
         else:
