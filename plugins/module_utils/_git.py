@@ -241,10 +241,16 @@ class Repository:
         return () if self._lock is None else (self._lock,)
 
     def git(self, *arguments: str, worktree: str | None = None, **options: t.Any) -> Completed:
-        """Run git on this repository, or on one of its worktrees, and never on another that lies around it."""
+        """Run git on this repository, or on one of its worktrees, and never on another that lies around it.
+
+        Where hooks run in a worktree, git finds it by the folder, as for a person: hooks would inherit what is set. The
+        caller has seen that git works on this worktree there.
+        """
         options.setdefault("keep", self.kept)
         place = {"GIT_DIR": self.common}
-        if worktree is not None:
+        if worktree is not None and options.get("hooks"):
+            place = {}
+        elif worktree is not None:
             place = {"GIT_DIR": self.admin_in(worktree), "GIT_WORK_TREE": worktree}
         options["env"] = {**place, **options.get("env", {})}
         return git(worktree or self.common, *arguments, **options)

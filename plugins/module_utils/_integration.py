@@ -782,9 +782,11 @@ def _push(member: Member) -> None:
     leases = [f"--force-with-lease={place.ref}:{place.there or ''}" for place in member.moving]
     specs = [f"{member.candidate}:{place.ref}" for place in member.moving]
     own = [f"{member.own.here}:{member.own.ref}"] if member.own.there != member.own.here else []
+    tree = member.tree if os.path.isdir(member.tree) else None
+    _top_level.check([tree] if tree else [])
     done = member.repository.git(
         *("push", "--quiet", "--atomic", *leases, member.remote, *own, *specs),
-        worktree=member.tree if os.path.isdir(member.tree) else None,
+        worktree=tree,
         hooks=True,  # such as that of git-lfs; ours, which would refuse it, are of the worktrees of tasks alone
         keep=(),
     )

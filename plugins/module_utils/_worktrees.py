@@ -983,6 +983,9 @@ def _push(
         if isinstance(member, LoneBranch) and member.tip is None:
             continue
         ref, tree = f"refs/heads/{member.branch}", member.path if isinstance(member, Member) else None
+        if tree and (fault := _top_level.fault(tree)):
+            failed.append((member, EnvironmentFailure(fault, hint=_top_level.HINT)))
+            continue
         done = member.repository.git("push", remote, f"{ref}:{ref}", worktree=tree, hooks=True)
         if done.ok:
             pushed.append({"name": member.name, "branch": member.branch, "remote": remote})

@@ -73,6 +73,20 @@ def test_commands_about_databases_are_where_they_are_said_to_be(sample, tmp_path
     assert pull._url() == f"postgres://host/{sample.docs}/UTF-8"
 
 
+def test_hooks_of_the_project_find_what_git_gives_them(sample, other, tmp_path, monkeypatch):
+    """What a plain push in a linked worktree has in its environment, and the locale of text."""
+    hook = sample.docs / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\nenv | sed -n 's/^GIT_[DIW].*=//p' >{tmp_path}/env; ({PROBE}) >>{tmp_path}/env\n")
+    hook.chmod(0o755)
+    tree = sample.tree("docs")
+    succeeded(sample.run("docs", state="absent", push=True))
+    admin = sample.docs / ".git" / "worktrees" / "fix"
+    assert (tmp_path / "env").read_text() == f"{admin}\n{tree}\nUTF-8\n"
+    monkeypatch.delenv("GIT_DIR")
+    assert "fix" not in branches(other)
+
+
 def test_a_command_that_commits_does_not_reach_the_other(sample, other, monkeypatch):
     line = "git commit --quiet --allow-empty --message task"
     worktree = {"name": "docs", "path": str(sample.tree("docs")), "setup": [{"command": line}]}
