@@ -15,7 +15,20 @@ import os
 import time
 import typing as t
 
-from . import _blocks, _exclude, _git, _guard, _hooks, _kept_out, _lone_branches, _mounts, _top_level, _trash, _work
+from . import (
+    _blocks,
+    _exclude,
+    _files,
+    _git,
+    _guard,
+    _hooks,
+    _kept_out,
+    _lone_branches,
+    _mounts,
+    _top_level,
+    _trash,
+    _work,
+)
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, Listed, Repository
@@ -698,6 +711,9 @@ def _clone(submodule: Member) -> None:
     )
     place = os.path.relpath(submodule.repository.path, common)
     _git.must(partial, "config", "core.worktree", place, doing=doing)
+    # Of git's own template, which is not used as a user may have another, people count on this file.
+    os.makedirs(os.path.join(partial, ".git", "info"), exist_ok=True)
+    _files.write(os.path.join(partial, ".git", "info", "exclude"), b"", mode=0o644)
     os.makedirs(os.path.dirname(common), exist_ok=True)
     os.rename(os.path.join(partial, ".git"), common)
     os.rmdir(partial)
