@@ -32,6 +32,8 @@ class ActionModule(AddHost):
             # The plan that the task is about to have: of this one worktree alone.
             record = {**record, "plan": {"facts": record["plan"].get("facts", {}), "worktrees": [adopted]}}
         former = record["plan"].get("facts", {})
+        if record["state"] == "provisioning":
+            former = {**former, "branches": {}}  # frozen once the task is ready
         leased: dict[str, t.Any] = next(
             (one for one in self._task.args.get("leases") or () if one["owner"] == record["name"]), {}
         )

@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 from ..module_utils import _workspace_file
 from ..module_utils._errors import UserError
 from ..module_utils._options import NotYet, faults, meant, strays
+from ..module_utils._summary import COMMAND
 from ..module_utils._workspace import is_true, refuse_contradiction, worktree_set
 from ..plugin_utils._machines import machines
 
@@ -142,9 +143,14 @@ def _refuse_mixture(playbooks: str | None) -> None:
 
 
 def _refuse_lacking(records: t.Sequence[dict[str, t.Any]], selection: str | None) -> None:
-    """Refuse a repository that a task did not take: where nothing is done, nothing has succeeded."""
+    """Refuse a task that has nothing yet, or a repository that it did not take: nothing done is no success."""
     wanted = [] if not selection or selection == "all" else [name.strip() for name in str(selection).split(",")]
     for record in records:
+        if record["state"] == "provisioning" and not record["plan"].get("worktrees"):
+            raise UserError(
+                f"task {record['name']} is not ready: nothing of it is made yet",
+                hint=f"provision it first: {COMMAND.format(verb='provision', task=record['name'])}",
+            )
         has = [one["name"] for one in record["plan"].get("worktrees", [])]
         if lacking := [name for name in wanted if name not in has]:
             raise UserError(

@@ -84,6 +84,8 @@ options:
     description:
       - Environment variables of the commands, beside the inherited ones. Where a value has the placeholder of the
         password, as has RV(parallel.worktrees.task_database#module:database.url), the command gets the password.
+        One that is V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name
+        counts.
     type: dict
     default: {}
   password_file:

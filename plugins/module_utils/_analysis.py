@@ -26,7 +26,20 @@ import sys
 import time
 import typing as t
 
-from . import _commands, _exec, _files, _gates, _git, _guard, _mounts, _program, _readonly, _secrets, _top_level
+from . import (
+    _commands,
+    _exec,
+    _files,
+    _gates,
+    _git,
+    _guard,
+    _mounts,
+    _program,
+    _readonly,
+    _secrets,
+    _task_variables,
+    _top_level,
+)
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._manifest import LOGS, repository_of
@@ -297,7 +310,7 @@ def _run(one: Params, given: Params, scratch: str, variables: t.Mapping[str, str
     folder = inside(given["worktree"], one["folder"])
     # Whatever a tool wants to keep has a place elsewhere.
     usual = {} if is_contained else {"TMPDIR": scratch, "XDG_CACHE_HOME": scratch, "PYTHONDONTWRITEBYTECODE": "1"}
-    variables = {**usual, **variables}
+    variables = {**usual, **_task_variables.in_folder(variables, folder)}
     argv = _readonly.wrapped(
         given["kind"],
         given["folders"],

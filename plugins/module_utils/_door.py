@@ -23,13 +23,17 @@ def filled(spec: t.Mapping[str, t.Any], given: t.Mapping[str, t.Any]) -> Params:
 
 def together(*results: Result) -> Result:
     """What several operations did, one after another, as one: no facts."""
-    warnings = [warning for result in results for warning in result.get("warnings", ())]
     return {
         "changed": any(result["changed"] for result in results),
         "actions": [action for result in results for action in result["actions"]],
         "diff": [difference for result in results for difference in result["diff"]],
-        **({"warnings": warnings} if warnings else {}),
+        **warned(*(line for result in results for line in result.get("warnings", ()))),
     }
+
+
+def warned(*lines: str) -> Result:
+    """Lines for the user that no action has led to, as part of a result."""
+    return {"warnings": list(dict.fromkeys(lines))} if lines else {}
 
 
 class Operation(t.Protocol):

@@ -78,6 +78,8 @@ def operation(params: Params, *, check: bool) -> Result:
         keep_out_of_git((file.worktree, file.place) for file in to_write)
         for file in to_write:
             file.write()
+        for file in wanted:
+            file.note()
     return {
         "changed": bool(to_write or to_hide),
         "files": [file.place for file in wanted],
@@ -225,6 +227,12 @@ class _Wanted:
         after = _secrets.reveal(text, known).encode()
         is_seen = bool(manifest) and committed not in (None, after) and _kept_out.is_to_hide(place)
         return cls(worktree["path"], place, manifest, before, after, mode, *shown, is_seen)
+
+    def note(self) -> None:
+        """Note that commands of the task have what this file says."""
+        manifest = None if _main_paths.is_structured(self.place) else Manifest.around(self.place)
+        if manifest and manifest.note_env_file(self.place):
+            manifest.save()
 
     def write(self) -> None:
         if self.manifest:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import typing as t
 
-from . import _commands, _git, _guard, _secrets, _top_level
-from ._door import Params, Result
+from . import _commands, _git, _guard, _secrets, _task_variables, _top_level
+from ._door import Params, Result, warned
 from ._errors import EnvironmentFailure, UserError
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
@@ -21,7 +21,11 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "variables": {"type": "dict", "default": {}},
     "password_file": {"type": "path", "no_log": False},
     "title": {"type": "str"},
+    "ready": {"type": "bool", "default": True},
 }
+
+NOT_READY = "is not ready: its provision has failed or was interrupted, and what is missing is not known"
+GO_ON = "run provision again: it goes on where it ended"
 
 
 def operation(params: Params, *, check: bool) -> Result:
@@ -29,9 +33,12 @@ def operation(params: Params, *, check: bool) -> Result:
     folder, command = params["folder"], params["command"]
     if not command.strip():
         raise UserError("no command is given", hint="give one: -e command='make test'")
+    title = params["title"] or "the task"
+    if folder is None and not params["ready"]:
+        raise UserError(f"{title} {NOT_READY}", hint=GO_ON)
     if folder is None:
         raise UserError(
-            f"{params['title'] or 'the task'} has no worktree to run '{command}' in",
+            f"{title} has no worktree to run '{command}' in",
             hint="name a repository that it has a worktree of, by -e repos=NAME; status shows them",
         )
     if not os.path.isdir(folder):
@@ -50,15 +57,16 @@ def operation(params: Params, *, check: bool) -> Result:
             stdout=stdout,
             stderr=stderr,
         )
-    title = f"{params['title']}:\n" if params["title"] else ""
+    heading = f"{params['title']}:\n" if params["title"] else ""
     return {
+        **warned(*([] if params["ready"] else [f"{title} {NOT_READY}; {GO_ON}"])),
         "changed": True,
         "diff": [],
         "actions": [f"run '{command}' in {folder}"],
         "code": done.code,
         "stdout": stdout,
         "stderr": stderr,
-        "summary": title + (stdout + stderr).rstrip("\n") + "\n",
+        "summary": heading + (stdout + stderr).rstrip("\n") + "\n",
     }
 
 
@@ -81,12 +89,12 @@ def variables(given: t.Mapping[str, t.Any], password_file: str | None, folder: s
 
     :arg folder: where they run, as far as it is known.
     """
-    known = known_secrets(password_file)
-    texts = {name: _secrets.reveal("" if value is None else str(value), known) for name, value in given.items()}
+    texts = _task_variables.texts(given, known_secrets(password_file))
     return texts if folder is None else guarded(texts, folder)
 
 
 def guarded(texts: t.Mapping[str, str], folder: str) -> dict[str, str]:
-    """The environment of a command in a folder: the guard of its worktree comes first on its PATH."""
-    path = _guard.path_for(folder, texts.get("PATH"))
-    return dict(texts) if path is None else {**texts, "PATH": path}
+    """The environment of a command in a folder: what env files there say, and the guard of its worktree on its PATH."""
+    found = _task_variables.in_folder(texts, folder)
+    path = _guard.path_for(folder, found.get("PATH"))
+    return found if path is None else {**found, "PATH": path}

@@ -19,7 +19,7 @@ import sys
 import typing as t
 
 from . import _files, _gates, _git, _hook, _mounts, _own_config, _program, _project_hooks
-from ._door import Params, Result
+from ._door import Params, Result, warned
 from ._errors import EnvironmentFailure
 from ._git import Repository
 from ._manifest import repository_of
@@ -108,7 +108,7 @@ def operation(params: Params, *, check: bool) -> Result:
         "changed": bool(actions),
         "actions": actions,
         "diff": [{"before": "", "after": "".join(line + "\n" for line in actions)}] if actions else [],
-        **({"warnings": warnings} if warnings else {}),
+        **warned(*warnings),
     }
 
 

@@ -30,6 +30,7 @@ class Manifest:
 
     :ivar main: the main tree of its repository, as the workspace names it.
     :ivar blocks: paths of somebody's own files that have a block of ours.
+    :ivar env_files: paths of the files with the task's environment.
     :ivar ran: the set-up commands that have succeeded, each with what it was run on.
     """
 
@@ -42,6 +43,7 @@ class Manifest:
         self.written: dict[str, str] = data.get("written", {})
         self.ran: list[str] = data.get("ran", [])
         self.blocks: list[str] = data.get("blocks", [])
+        self.env_files: list[str] = data.get("env_files", [])
 
     @classmethod
     def of(cls, worktree: str) -> Manifest | None:
@@ -67,7 +69,8 @@ class Manifest:
         return os.path.exists(self._path)
 
     def save(self) -> None:
-        data = {name: getattr(self, name) for name in ("owner", "adopted", "main", "written", "blocks", "ran")}
+        kept = ("owner", "adopted", "main", "written", "blocks", "env_files", "ran")
+        data = {name: getattr(self, name) for name in kept}
         _files.write(self._path, json.dumps(data, indent=1, sort_keys=True).encode(), mode=0o644)
 
     def forget(self) -> None:
@@ -94,6 +97,12 @@ class Manifest:
     def note_block(self, path: str) -> None:
         """Note that somebody's own file is about to have a block of ours."""
         self.blocks = sorted({*self.blocks, self._key(path)})
+
+    def note_env_file(self, path: str) -> bool:
+        """Note that a file has the task's environment, and return whether that is new."""
+        is_new = self._key(path) not in self.env_files
+        self.env_files = sorted({*self.env_files, self._key(path)})
+        return is_new
 
     def _key(self, path: str) -> str:
         return os.path.relpath(path, self.worktree)

@@ -28,11 +28,23 @@ MAKERS = {"worktrees": "git_worktree", "database": "task_database"}
 """Which module makes what. Its own call in check mode says what that will be, or refuses."""
 
 
-def note(plan: Params, worktrees: Result, database: Result, *, holder: Params | None, check: bool) -> Result:
-    """Write down what the makers have said that they are going to make."""
+def note(
+    plan: Params,
+    worktrees: Result,
+    database: Result,
+    *,
+    facts: dict[str, t.Any],
+    holder: Params | None,
+    check: bool,
+) -> Result:
+    """Write down what the makers have said that they are going to make.
+
+    :arg facts: what commands of the task are given, should it not become ready.
+    """
     given = {key: plan[key] for key in ("registry", "workspace", "task", "pattern")}
     given |= {"holder": holder, "state": "provisioning"}
-    given["plan"] = {"worktrees": worktrees["plan"], "database": database["plan"], "agent": plan["agent"]}
+    resources = {"worktrees": worktrees["plan"], "database": database["plan"], "agent": plan["agent"]}
+    given["plan"] = {**resources, "facts": facts}
     return _records.operation(filled(_records.ARGUMENT_SPEC, given), check=check)
 
 

@@ -15,8 +15,8 @@ import os
 import time
 import typing as t
 
-from . import _adoption, _leases, _registry, _summary, _top_level
-from ._door import Params, Result, filled, together
+from . import _adoption, _leases, _registry, _summary, _task_variables, _top_level
+from ._door import Params, Result, filled, together, warned
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._holder import Holder
 from ._identity import DEFAULT_PATTERN, check_branch, check_task, expand, identify
@@ -51,6 +51,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "keep_planned": {"type": "bool", "default": False},
     "refusal": {"type": "dict"},
     "facts": {"type": "dict"},
+    "variables": {"type": "dict", "default": {}},
     "format": {"type": "str", "choices": ["text", "json"], "default": "text"},
     "holder": {"type": "dict", "options": HOLDER},
     "ended": {"type": "list", "elements": "dict", "default": [], "options": HOLDER},
@@ -129,6 +130,7 @@ def operation(params: Params, *, check: bool) -> Result:
         ]
         if actions
         else [],
+        **warned(*_hidden(params)),
     }
     if leased is None:
         return result
@@ -144,6 +146,12 @@ def _check_worktrees(params: Params) -> None:
         names = expand(params["task"], params["count"]) if params["task"] else ()
         records = [registry.record(params["workspace"], name) for name in names]
     _top_level.check(tree for one in records if one for tree in _top_level.trees_of(one.plan.get("worktrees", ())))
+
+
+def _hidden(params: Params) -> list[str]:
+    """What the variables of a task that is ready hide in its worktrees."""
+    worktrees = (params["facts"] or {}).get("worktrees", {}) if params["state"] == "ready" else {}
+    return [line for path in worktrees.values() for line in _task_variables.hidden(params["variables"], path)]
 
 
 def _leased(step: Step, names: list[str]) -> Result:
@@ -233,6 +241,8 @@ def _merged(record: Record, plan: dict[str, t.Any]) -> dict[str, t.Any]:
     worktrees = {worktree["path"] or worktree["repo"]: worktree for worktree in both}
     agent = {**record.plan.get("agent", {}), **plan.get("agent", {})}
     resources = {"worktrees": list(worktrees.values()), "database": database or former}
+    if record.state == "ready":  # what it was told when it became ready holds until it is so again
+        resources["facts"] = record.plan.get("facts", {})
     return {**record.plan, **plan, **resources, **({"agent": agent} if agent else {})}
 
 

@@ -14,7 +14,7 @@ import re
 import shlex
 import typing as t
 
-from . import _blocks, _exec, _guard, _secrets
+from . import _blocks, _exec, _guard, _secrets, _task_variables
 from ._agents import written
 from ._door import Params, Result
 from ._errors import UserError
@@ -42,8 +42,9 @@ def operation(params: Params, *, check: bool) -> Result:
     files = []
     for worktree in params["worktrees"]:
         guard = _guard.folder_of(worktree["path"])
-        text = _script(params["variables"], guard)
-        file = _blocks.managed(worktree["path"], params["file"], _secrets.reveal(text, secrets), whole=True, mode=0o600)
+        variables = _task_variables.in_folder(_task_variables.texts(params["variables"], secrets), worktree["path"])
+        text = _script(variables, guard)
+        file = _blocks.managed(worktree["path"], params["file"], text, whole=True, mode=0o600)
         files.append(file)
         for loader in params["loaders"]:
             path, content, whole = LOADERS[loader](params["file"], guard)
@@ -64,7 +65,7 @@ def _masked(text: str, secrets: t.Mapping[str, str]) -> str:
     return re.sub(r"(?<=://)([^:/@\s]*):([^@/\s]+)@", rf"\1:{_secrets.MASK}@", _secrets.mask(text, secrets))
 
 
-def _script(variables: t.Mapping[str, t.Any], guard: str | None) -> str:
+def _script(variables: t.Mapping[str, str], guard: str | None) -> str:
     """Lines that sh, bash and zsh take; sourced twice, they do what they do once."""
     lines = ["# The environment of a task: . this file. Written by parallel.worktrees."]
     for name, value in variables.items():
@@ -73,7 +74,7 @@ def _script(variables: t.Mapping[str, t.Any], guard: str | None) -> str:
                 f"{name!r} cannot be an environment variable",
                 hint="a name in task_variables is a letter or _, followed by letters, digits and _",
             )
-        lines.append(f"export {name}={shlex.quote('' if value is None else str(value))}")
+        lines.append(f"export {name}={shlex.quote(value)}")
     if guard:
         path = shlex.quote(guard)
         lines.append(f'case ":$PATH:" in *:{path}:*) ;; *) export PATH={path}:"$PATH" ;; esac')

@@ -103,8 +103,8 @@ def _note(plan: Params, holder: Params | None, *, check: bool) -> tuple[Result, 
         # Git and the database have nothing to do with each other.
         with concurrent.futures.ThreadPoolExecutor() as pool:
             planned = dict(zip(given, pool.map(preflight, given), strict=True))
-        noted = _plan.note(plan, **planned, holder=holder, check=check)
         facts = _plan.facts(plan["facts"], planned["worktrees"]["worktrees"], planned["database"])
+        noted = _plan.note(plan, **planned, facts=facts, holder=holder, check=check)
     return {**noted, **about}, {"facts": facts, "planned": {key: plan[key] for key in _plan.MAKERS}}
 
 

@@ -46,14 +46,19 @@ options:
         git to another repository (C(git rev-parse --local-env-vars)) are not inherited, and a caller without a locale
         gives C(LC_ALL=C.UTF-8).
       - Where a value has the placeholder of the password, as has
-        RV(parallel.worktrees.task_database#module:database.url), the command gets the password. V(none) is an empty
-        text.
+        RV(parallel.worktrees.task_database#module:database.url), the command gets the password. One that is
+        V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name counts.
     type: dict
     default: {}
   password_file:
     description:
       - The file that has the password. Without it, placeholders stay as they are.
     type: path
+  ready:
+    description:
+      - Whether all that the task is to have is there. If not, the command runs all the same, and a warning says so.
+    type: bool
+    default: true
   title:
     description:
       - What RV(summary) begins with, such as the task's name, so that the output of several tasks can be told apart.

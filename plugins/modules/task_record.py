@@ -189,6 +189,12 @@ options:
       - What there is to tell of the task in RV(summary), as M(parallel.worktrees.task_host) gives it in
         C(task_facts). With O(state=ready) it is kept in the record.
     type: dict
+  variables:
+    description:
+      - The environment variables of the task's commands. With O(state=ready), what they hide of the files C(.env) and
+        C(.env.local) in its worktrees draws a warning.
+    type: dict
+    default: {}
   format:
     description:
       - Whether RV(summary) is text for people or JSON.

@@ -36,7 +36,8 @@ options:
   records:
     description:
       - Tasks, as M(parallel.worktrees.task_info) returns them in RV(parallel.worktrees.task_info#module:tasks).
-      - With them, nothing else is looked at than C(repos), which has to name repositories that each of them has.
+      - With them, nothing else is looked at than whether anything of each is made yet, and C(repos), which has to name
+        repositories that each of them has.
     type: list
     elements: dict
   machines:

@@ -86,6 +86,8 @@ options:
     description:
       - Environment variables of the commands, beside the inherited ones. Where a value has the placeholder of the
         password, the command gets the password; the report has a mask in its place.
+      - One that is V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name
+        counts.
       - C(TMPDIR) and C(XDG_CACHE_HOME) are a folder that each check has for itself and may write to.
     type: dict
     default: {}

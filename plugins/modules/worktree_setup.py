@@ -79,6 +79,8 @@ options:
     description:
       - Environment variables of the commands, added to those of this process.
       - C(PARALLEL_WORKTREES_DATABASE_PASSWORD) in a value stands for the password that O(password_file) has.
+      - One that is V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name
+        counts.
     type: dict
     default: {}
   password_file:

@@ -62,7 +62,8 @@ options:
     default: []
   variables:
     description:
-      - The environment variables.
+      - The environment variables. One that is V(null) is not set. What an env file of the worktree
+        (M(parallel.worktrees.env_file)) says of a name counts.
       - C(PARALLEL_WORKTREES_DATABASE_PASSWORD) in a value stands for the password that O(password_file) has.
     type: dict
     default: {}

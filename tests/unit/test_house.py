@@ -25,7 +25,7 @@ HOUSE = pathlib.Path(__file__).resolve().parents[2]
 COLLECTION = "parallel.worktrees."
 PLUGINS = HOUSE / "plugins"
 PROMISES = {"check_mode", "diff_mode", "idempotent"}
-WORDS_OF_A_DOOR = {"Operation", "Params", "Result", "filled", "together"}
+WORDS_OF_A_DOOR = {"Operation", "Params", "Result", "filled", "together", "warned"}
 
 
 def _python(kind: str) -> dict[str, pathlib.Path]:
