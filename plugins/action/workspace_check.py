@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError, AnsibleTemplateSyntaxError
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
-from ..module_utils import _workspace_file
+from ..module_utils import _env_files, _workspace_file
 from ..module_utils._errors import UserError
 from ..module_utils._options import NotYet, faults, meant, strays
 from ..module_utils._summary import COMMAND
@@ -85,6 +85,8 @@ class ActionModule(ActionBase):
             repos = self._members(variables["worktrees_repos"])
             names = [self._resolve(repo["name"]) if isinstance(repo, c.Mapping) else repo for repo in repos]
             wanted = [self._resolve(file["repo"]) for file in self._members(variables.get("env_files") or [])]
+            for file in self._members(variables.get("env_files") or []):
+                _env_files.refuse_contradiction({**file, "path": str(self._resolve(file["path"]))})
             rules = [self._resolve(file.get("repo")) for file in self._members(variables.get("agents_files") or [])]
             selection = self._resolve(variables.get("repos"))
             usual = self._resolve(variables.get("worktrees_checkout", True))

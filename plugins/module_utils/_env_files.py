@@ -15,7 +15,7 @@ import stat
 import typing as t
 
 from . import _env_file, _files, _git, _kept_out, _main_paths, _main_ports, _secrets
-from ._door import Params, Result
+from ._door import Params, Result, warned
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import Manifest, text_signature
 from ._placing import inside, keep_out_of_git, refuse_foreign
@@ -55,6 +55,12 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 _SECRET_KEY = re.compile(r"pass|secret|token|key|credential|auth|dsn", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):([^@/\s]+)@")
+_SECRET_LINE = re.compile(
+    r"""^ [\s,{-]* (?:export\s+)? ["']? [\w.-]* (?:pass|secret|token|credential|api_?key|private_?key) [\w.-]* ["']?
+    [ \t]* [=:] [ \t]* ["']? (?! ["'] | \$\{? | true\b | false\b | null\b | [0-9]* \s*$ ) \S""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+"""A value in a file of any language, by whose key it is a secret."""
 
 
 def operation(params: Params, *, check: bool) -> Result:
@@ -96,7 +102,27 @@ def operation(params: Params, *, check: bool) -> Result:
             }
             for file in to_write
         ],
+        **warned(*(line for file in wanted for line in file.warnings)),
     }
+
+
+def refuse_contradiction(given: t.Mapping[str, t.Any]) -> None:
+    """Refuse what is asked of a file that is no env file.
+
+    :raises UserError: it is of another language, which is not read here.
+    """
+    path = given["path"]
+    asked = [key for key in ("values", "overrides", "patch_ports") if given.get(key)]
+    if _main_paths.is_yaml(path) and given.get("rewrite_paths"):
+        asked.append("rewrite_paths")
+    if asked and _main_paths.is_structured(path):
+        raise UserError(
+            f"{path} is no env file, so {' and '.join(asked)} cannot be placed in it",
+            hint="give its whole text in their place: "
+            "content: \"{{ lookup('ansible.builtin.template', workspace_root ~ '/"
+            + os.path.basename(path)
+            + ".j2') }}\"",
+        )
 
 
 def _known_secrets(password_file: str | None, *, check: bool) -> dict[str, str]:
@@ -129,6 +155,17 @@ class _FromMain:
         if given["rewrite_paths"] and self.moves:
             text = _main_paths.rewritten(text, place, self.moves)
         return _main_ports.patched(text, self.ports) if given["patch_ports"] and fresh else text
+
+    def left(self, text: str, given: Params, place: str, *, fresh: bool) -> list[str]:
+        """What is not known to be the task's, a line each."""
+        if not (given["patch_ports"] and fresh):
+            return []
+        return [
+            f"{place}: {key} still has the main tree's port {number}, since it is not known whether it is meant; if "
+            f"it is, say what the task's is in values: {{{key}: ...}}"
+            for key, number in _main_ports.left(text, self.ports)
+            if key not in given["values"] and key not in given["overrides"]
+        ]
 
     def told(self, source: str, base: str, text: str) -> str:
         """What was done to a file whose strings may be secrets, so none of them is shown."""
@@ -176,6 +213,7 @@ class _Wanted:
     mode: int
     shown_before: str
     shown_after: str
+    warnings: list[str]
     is_seen: bool = False
 
     @property
@@ -185,6 +223,7 @@ class _Wanted:
     @classmethod
     def of(cls, worktree: Params, given: Params, known: t.Mapping[str, str], from_main: _FromMain) -> _Wanted:
         place = inside(worktree["path"], given["path"])
+        refuse_contradiction(given)
         if os.path.islink(place) or os.path.isdir(place):
             raise UserError(
                 f"cannot write {place}: it is a {'symbolic link' if os.path.islink(place) else 'folder'}",
@@ -195,7 +234,8 @@ class _Wanted:
         committed = None if before is None else _committed(place)
         if given["content"] is not None:
             text = given["content"]
-            default_mode = 0o644
+            default_mode = 0o600 if _holds_secret(text) else 0o666 & ~_files.umask()
+            warnings, placed = [], text
             if before not in (None, _secrets.reveal(text, known).encode()) and before != committed:
                 refuse_foreign(place, manifest, "write")
             shown = ("" if before is None else before.decode("utf-8", "replace"), text)
@@ -207,11 +247,8 @@ class _Wanted:
             default_mode = stat.S_IMODE(os.stat(origin).st_mode)
             values = _texts(given["values"])
             overrides = _texts(given["overrides"])
-            if _main_paths.is_structured(place) and (values or overrides or given["patch_ports"]):
-                raise UserError(
-                    f"{given['path']} is no env file, so values, overrides and patch_ports say nothing of it",
-                    hint="leave them out, or give its whole content",
-                )
+            warnings = from_main.left(base, given, place, fresh=fresh)
+            placed = "".join(f"{key}={value}\n" for key, value in [*values.items(), *overrides.items()])
             text = _env_file.place(from_main.applied(base, given, place, fresh=fresh), values)
             if not fresh:
                 there = _env_file.read(text)
@@ -221,12 +258,14 @@ class _Wanted:
                 shown = ("", "" if before == text.encode() else from_main.told(source, base, text))
             else:
                 shown = _shown(before, base, text, source, given, known)
-        if _secrets.DATABASE_PASSWORD in text:
+        if _has_password(text, known):
             default_mode = 0o600
+        if committed is not None and (_has_password(placed, known) or _holds_secret(placed)):
+            warnings.append(_published(place))
         mode = default_mode if given["mode"] is None else _mode(given["mode"])
         after = _secrets.reveal(text, known).encode()
         is_seen = bool(manifest) and committed not in (None, after) and _kept_out.is_to_hide(place)
-        return cls(worktree["path"], place, manifest, before, after, mode, *shown, is_seen)
+        return cls(worktree["path"], place, manifest, before, after, mode, *shown, warnings, is_seen)
 
     def note(self) -> None:
         """Note that commands of the task have what this file says."""
@@ -241,6 +280,22 @@ class _Wanted:
             self.manifest.save()
         os.makedirs(os.path.dirname(self.place), exist_ok=True)
         _files.write(self.place, self.after, mode=self.mode)
+
+
+def _has_password(text: str, known: t.Mapping[str, str]) -> bool:
+    """Whether a text has the password of the task's database, or what stands for it."""
+    return any(secret in text for secret in (_secrets.DATABASE_PASSWORD, *known.values()))
+
+
+def _holds_secret(text: str) -> bool:
+    """Whether a text has a password in a URL, or a value that is a secret by its key."""
+    return bool(_URL_PASSWORD.search(text) or _SECRET_LINE.search(text))
+
+
+def _published(place: str) -> str:
+    """That a file which git tracks gets a secret."""
+    way_out = "place it in a file that git ignores, or let git forget this file: git rm --cached"
+    return f"git tracks {place}, which gets a secret: a commit would publish it; {way_out}"
 
 
 def _origin(

@@ -45,6 +45,12 @@ def write(path: str, content: bytes, *, mode: int, owner: tuple[int, int] | None
         raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
 
 
+def umask() -> int:
+    """What this process does not let new files have; it is not changed to be seen, as other threads make files."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
+
+
 def read(path: str) -> str:
     """The text of a file, as it is but for escaped bytes that are no UTF-8; none where there is no file."""
     try:

@@ -21,6 +21,7 @@ from . import _env_file
 from ._errors import EnvironmentFailure
 
 JSON_SUFFIXES = (".json", ".jsonc", ".code-workspace")
+YAML_SUFFIXES = (".yaml", ".yml")
 JSON_TOKEN = re.compile(
     r"""
     (?P<string> " (?: [^"\\\x00-\x1f] | \\. )* " )
@@ -81,7 +82,11 @@ def rewritten(text: str, path: str, moves: Moves) -> str:
 
 def is_structured(path: str) -> bool:
     """Whether a file is no env file by its suffix."""
-    return os.path.splitext(path)[1].lower() in (*JSON_SUFFIXES, ".toml")
+    return os.path.splitext(path)[1].lower() in (*JSON_SUFFIXES, *YAML_SUFFIXES, ".toml")
+
+
+def is_yaml(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in YAML_SUFFIXES
 
 
 def _in_strings(

@@ -60,6 +60,33 @@ NO_PORTS = {
 QUANTITIES = {"COUNT", "LIMIT", "MAX", "MIN", "OFFSET", "RANGE", "RETRIES", "SIZE", "TIMEOUT"}
 
 
+EXPANSION = re.compile(r"\$\{ \w+ :?[-=?+] (?P<default> [^{}]* ) \}", re.VERBOSE)
+BEHIND = re.compile(rf"(?P<host> [\w.*\[\]-]* ) : (?P<number> {NUMBER} ) (?! [\w@] )", re.VERBOSE)
+BEFORE = re.compile(rf"(?<! [\w.] ) (?P<number> {NUMBER} ) (?= : {NUMBER} (?! \w ) )", re.VERBOSE)
+ANYWHERE = re.compile(rf"(?<! [0-9] ) (?P<number> {NUMBER} ) (?! [0-9] )", re.VERBOSE)
+
+
+def left(text: str, ports: t.Mapping[int, int]) -> list[tuple[str, int]]:
+    """The main tree's ports that :func:`patched` leaves where they may well be meant: key and number.
+
+    They stand in a default (``${PORT:-3000}``), behind a host of which it is not known whose it is, in a mapping
+    (``3000:80``), or among more than ports in an entry whose key says that it has them.
+    """
+    values = _env_file.read(text)
+    found: dict[tuple[str, int], None] = {}
+    for entry in _env_file.ENTRY.finditer(text):
+        key = entry["key"]
+        if _is_elsewhere(key, values):
+            continue
+        value = patched_value(key, entry["value"], dict.fromkeys(ports, ""))
+        numbers = [match["number"] for match in BEFORE.finditer(value)]
+        numbers += [match["number"] for match in BEHIND.finditer(value) if not ELSEWHERE.fullmatch(match["host"])]
+        inside = [value] if is_port(key) else [match["default"] for match in EXPANSION.finditer(value)]
+        numbers += [match["number"] for part in inside for match in ANYWHERE.finditer(part)]
+        found |= {(key, int(number)): None for number in numbers if int(number) in ports}
+    return list(found)
+
+
 def patched(text: str, ports: t.Mapping[int, int]) -> str:
     """The text of an env file with each port replaced, all at once; comments and everything else stay.
 
@@ -83,7 +110,7 @@ def _is_elsewhere(key: str, values: t.Mapping[str, str]) -> bool:
     return beside is not None and any(ELSEWHERE.fullmatch(values.get(beside["of"] + host, "")) for host in hosts)
 
 
-def patched_value(key: str, value: str, ports: t.Mapping[int, int]) -> str:
+def patched_value(key: str, value: str, ports: t.Mapping[int, object]) -> str:
     """The value of one entry, as it is written in its file."""
 
     def number_of(match: re.Match[str]) -> str:

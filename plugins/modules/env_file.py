@@ -86,6 +86,8 @@ options:
             end.
           - A text or a number is written as it is, a boolean as V(true) or V(false), nothing as the empty text. A
             list or a dictionary is refused.
+          - Refused for a JSON, TOML or YAML file, as are O(files[].overrides) and O(files[].patch_ports).
+          - A secret in a file that git tracks draws a warning that names the file.
           - Mutually exclusive with O(files[].content).
         type: dict
         default: {}
@@ -105,13 +107,16 @@ options:
             C(TIMEOUT=3000), a password C(3000), C(https://api.example.com:3000), and C(DB_PORT=3000) beside
             C(DB_HOST=db.example.com).
           - In a file that somebody has edited in the worktree, ports are left as they are.
+          - A port of the main tree that stays where it may well be meant draws a warning that names the key. That is
+            in a default (C(${PORT:-3000})), behind a host of which it is not known whose it is
+            (C(http://backend:3000)), and in a mapping (C(127.0.0.1:3000:80)).
         type: bool
         default: false
       rewrite_paths:
         description:
           - Whether each absolute path into a main tree, any O(worktrees[].source), becomes that into the worktree.
           - O(files[].path) tells the language. In C(.json), C(.jsonc) and C(.toml), the text of strings is looked at,
-            keys as well; in others, the values of an env file. Comments, order and blanks stay.
+            keys as well; in others, the values of an env file. Comments, order and blanks stay. YAML is refused.
           - Paths into C(.git) and into a worktree stay as they are.
         type: bool
         default: false
@@ -122,8 +127,9 @@ options:
       mode:
         description:
           - Permissions of the file, in octal, such as V('0640').
-          - It defaults to V('0600') where the database's password is in it, else to those of the source, or V('0644')
-            with O(files[].content).
+          - It defaults to V('0600') where the database's password is in it, else to those of the source. With
+            O(files[].content) it defaults to V('0600') where that has a password in a URL or a value whose key is
+            that of a secret, else to what the umask leaves of V('0666').
         type: str
   ports:
     description:

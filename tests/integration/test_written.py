@@ -118,6 +118,70 @@ def test_two_ports_with_one_number_are_refused(app, tree):
     refused(written(app, tree, {"path": ".env", "patch_ports": True}, **both), "user", "3000", "lease_ports.b.main")
 
 
+def test_a_main_port_that_stays_is_reported(app, tree):
+    (app / ".env").write_text(
+        "PORT=3000\nAPI=${API_PORT:-5000}\nMAP=127.0.0.1:3000:80\nTIMEOUT=5000\nOWN=backend:5000\n"
+    )
+    file = {"path": ".env", "patch_ports": True, "values": {"OWN": "backend:1"}}
+    result = succeeded(written(app, tree, file, **PORTS))
+    assert [line.split(": ")[1].split(",")[0] for line in result["warnings"]] == [
+        "API still has the main tree's port 5000",
+        "MAP still has the main tree's port 3000",
+    ]
+    assert all(str(tree / ".env") in line for line in result["warnings"])
+    assert "PORT=3100\n" in (tree / ".env").read_text()
+
+
+@pytest.mark.parametrize("path", ["a.json", "a.toml", "config/database.yml", "compose.yaml"])
+@pytest.mark.parametrize("asked", [{"values": {"A": 1}}, {"overrides": {"A": 1}}, {"patch_ports": True}])
+def test_a_file_of_another_language_takes_its_content(app, tree, path, asked):
+    (app / path).parent.mkdir(exist_ok=True)
+    (app / path).write_text("{}\n")
+    refused(written(app, tree, {"path": path, **asked}, **PORTS), "user", f"{path} is no env file", "content:")
+    assert not (tree / path).exists()
+
+
+def test_a_secret_in_a_file_that_git_tracks_is_reported(app, tree, tmp_path):
+    (tmp_path / "password").write_text("s3cret\n")
+    add(app, "settings.env", "URL=none\n")
+    add(app, "whole.env", "URL=none\n")
+    for file in (
+        {"path": "settings.env", "values": {"URL": f"x://u:{DATABASE_PASSWORD}@h"}},
+        {"path": "settings.env", "overrides": {"API_TOKEN": "abc"}},
+        {"path": "whole.env", "content": f"URL=x://u:{DATABASE_PASSWORD}@h\n"},
+    ):
+        (line,) = succeeded(written(app, tree, file, password_file=str(tmp_path / "password")))["warnings"]
+        assert str(tree / file["path"]) in line
+        assert "git tracks" in line
+    for file in ({"path": "settings.env", "values": {"PORT": 1}}, {"path": "own.env", "content": "API_TOKEN=abc\n"}):
+        assert "warnings" not in succeeded(written(app, tree, file))
+
+
+@pytest.mark.parametrize(
+    ("content", "mode"),
+    [
+        ("PORT=1\n", 0o640),
+        ("PASSWORD=\nAPI_TOKEN=${TOKEN}\nSECRETS=true\n", 0o640),
+        ("# a token\nURL=http://localhost/\n", 0o640),
+        (f"URL=x://u:{DATABASE_PASSWORD}@h\n", 0o600),
+        ("URL=x://u:word@h\n", 0o600),
+        ("PORT=1\nexport API_TOKEN='abc'\n", 0o600),
+        ("database:\n  password: abc\n", 0o600),
+        ('{"client_secret": "abc"}\n', 0o600),
+    ],
+)
+def test_whole_files_respect_the_umask_and_keep_secrets(app, tree, content, mode):
+    former = os.umask(0o027)
+    try:
+        for _again in range(2):
+            succeeded(written(app, tree, {"path": "own", "content": content}))
+            assert (tree / "own").stat().st_mode & 0o777 == mode
+        succeeded(written(app, tree, {"path": "own", "content": content, "mode": "0644"}))
+    finally:
+        os.umask(former)
+    assert (tree / "own").stat().st_mode & 0o777 == 0o644
+
+
 def test_configuration_with_paths_into_the_main_tree(app, tree, sample):
     (app / ".mcp.json").write_text(
         f'{{\n  // where it lies\n  "root" : "{app}", "other":"{sample.docs}/src", "token": "s3cret"\n}}\n'

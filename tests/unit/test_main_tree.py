@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.parallel.worktrees.plugins.module_utils import _env_file
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import EnvironmentFailure
 from ansible_collections.parallel.worktrees.plugins.module_utils._main_paths import Moves, rewritten
-from ansible_collections.parallel.worktrees.plugins.module_utils._main_ports import is_port, patched
+from ansible_collections.parallel.worktrees.plugins.module_utils._main_ports import is_port, left, patched
 
 PORTS = {3000: 3100, 3100: 3200, 5000: 5100, 65432: 65433}
 
@@ -97,6 +97,37 @@ LINES = st.tuples(
     st.sampled_from([*((one, True) for one in PLACES), *((one, False) for one in LOOK_ALIKES)]),
     st.sampled_from([*PORTS, 3001, 80, 8080]),
 )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "PORT=${PORT:-3000}",
+        "API=${SHOP_API_PORT-3000}",
+        "URL=http://localhost:${API_PORT:-3000}/x",
+        "URL=${URL:-http://backend:3000}",
+        "URL=http://backend:3000/",
+        "MAP=127.0.0.1:3000:3000",
+        "MAP=3000:80",
+        "MAP='0.0.0.0:3000:80'",
+        "PORTS=3000-3005",
+    ],
+)
+def test_a_port_that_stays_where_it_may_be_meant_is_reported(entry: str) -> None:
+    assert left(entry, {3000: 3100}) == [(entry.partition("=")[0], 3000)]
+    assert left(entry.replace("3000", "3001"), {3000: 3100}) == []
+
+
+@pytest.mark.parametrize(
+    "entry", ["TIMEOUT=3000", "PASSWORD=3000", "URL=https://api.example.com:3000", "DB_HOST=a.b\nDB_PORT=3000"]
+)
+def test_a_number_that_is_clearly_no_port_of_this_machine_is_not_reported(entry: str) -> None:
+    assert left(entry, {3000: 3100}) == []
+
+
+@pytest.mark.parametrize("form", PLACES)
+def test_a_port_that_is_replaced_is_not_reported(form: str) -> None:
+    assert left(form.replace("{}", "3000"), {3000: 3100, 3100: 3200}) == []
 
 
 @given(st.lists(LINES, max_size=6), st.sampled_from(["\n", "\r\n"]))
