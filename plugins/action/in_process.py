@@ -21,11 +21,11 @@ import typing as t
 
 from ansible import constants as C
 from ansible.executor.module_common import _apply_action_arg_defaults
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
 from ansible.plugins.action import ActionBase
 
 from ..module_utils import _progress
+from ..module_utils._arguments import validated
 from ..module_utils._door import answer
 from ..module_utils._errors import UserError
 from ..module_utils._holder import holder_of
@@ -66,10 +66,10 @@ class ActionModule(ActionBase):
         self._task.args = _apply_action_arg_defaults(f"{COLLECTION}.{name}", self._task, self._task.args, self._templar)
         if "holder" in module.ARGUMENT_SPEC:
             self._task.args.setdefault("holder", dataclasses.asdict(holder_of(_run(), _user())))
-        checked = ArgumentSpecValidator(module.ARGUMENT_SPEC).validate(self._task.args)
-        if checked.error_messages:
-            hint = f"what it takes: ansible-doc {COLLECTION}.{name}"
-            return UserError("; ".join(checked.error_messages), hint=hint).as_result()
+        try:
+            checked = validated(name, module.ARGUMENT_SPEC, self._task.args)
+        except UserError as error:
+            return error.as_result()
         if not self._is_in_process(task_vars):
             if self._connection.transport == "local":
                 # A relative path starts where the run was started; Ansible would have it start at the playbook.

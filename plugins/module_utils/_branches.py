@@ -70,6 +70,7 @@ INFO_SPEC: dict[str, t.Any] = {
 NAMES = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 RESERVED = {_pgbouncer.CONSOLE, PROBE, "postgres", "template0", "template1"}
 
+SEE = "see which there are: ansible-playbook parallel.worktrees.db_status -i inventory -e db_host=HOST"
 LIVE, ASIDE, REPLACED = "branches", "resets", "replaced"
 """The shelves of volumes."""
 
@@ -333,7 +334,7 @@ def _make_from_parent(work: Work, wish: Wish) -> Mark:
     with work.pool() as (store, volumes):
         about = next((Mark.of(one) for one in volumes if one.name == f"{LIVE}/{parent}"), None)
         if about is None or about.phase != READY:
-            raise UserError(f"there is no branch {parent} to make another of", hint="see which: pg_branch_info")
+            raise UserError(f"there is no branch {parent} to make another of", hint=SEE)
         mark = work.planned(wish, volumes, store, about.as_dict(), golden=about.golden)
     work.act(f"make branch {wish.name} of branch {parent}", lambda: None)
     if not work.check:
@@ -369,7 +370,7 @@ def _reset(work: Work, wish: Wish) -> Result:
     """Put a branch back to how it began: build it beside, see it work, and swap."""
     found = work.found(wish, keep_built=True)
     if found is None or found.phase != READY:
-        raise UserError(f"there is no branch {wish.name} to reset", hint="see which there are: pg_branch_info")
+        raise UserError(f"there is no branch {wish.name} to reset", hint=SEE)
     if found.protected and not wish.force:
         raise _protected(wish.name)
     name = wish.name
@@ -1100,9 +1101,7 @@ def _each(work: Work, act: t.Callable[[Work, str], None]) -> list[str]:
 
 def _tell(failed: list[str]) -> None:
     if failed:
-        raise EnvironmentFailure(
-            "\n".join(failed), hint="see what there is: ansible-playbook parallel.worktrees.db_status"
-        )
+        raise EnvironmentFailure("\n".join(failed), hint=SEE)
 
 
 def _sweep_one(work: Work, name: str) -> None:

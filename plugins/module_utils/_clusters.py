@@ -201,7 +201,8 @@ def operation(params: Params, *, check: bool) -> Result:
                 # It was ending when we came, as after a run that was killed. One that cannot run ends again.
                 return act(params, cluster, check=check)
     except OSError as error:
-        raise EnvironmentFailure(f"cluster {name}: {error}") from error
+        where = f"{error.filename}: " if error.filename else ""
+        raise EnvironmentFailure(f"cluster {name}: {where}{error.strerror or error}") from error
 
 
 def default_directory() -> str:
@@ -459,7 +460,8 @@ class Account:
                 f"PostgreSQL does not run as root, and there is no system user {system_user!r} to run it as"
                 if entry is None
                 else "PostgreSQL does not run as root, so system_user has to be another",
-                hint="apt install postgresql makes the user postgres; or name one that is there: system_user",
+                hint="apt install postgresql makes the user postgres; or name another: "
+                "database_system_user (option system_user)",
             )
         return cls(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
@@ -893,7 +895,8 @@ def programs_in(folder: str | None, found: Record | None) -> Programs:
     what = "PostgreSQL" if found is None else f"PostgreSQL {found.programs.major}, which made cluster {found.name},"
     raise EnvironmentFailure(
         f"{what} is not in {folder}" if folder else f"{what} is not on this machine",
-        hint="apt install postgresql, or name the folder of its programs: bin_directory",
+        hint="apt install postgresql, or name the folder of its programs: "
+        "database_bin_directory (option bin_directory)",
     )
 
 

@@ -71,6 +71,7 @@ def _own_options(backend: str) -> dict[str, t.Any]:
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "backend": {"type": "str", "choices": ["none", *BACKENDS], "required": True},
     **COMMON,
+    "ports": {"type": "dict", "default": {}},
     **{backend: _own_options(backend) for backend in BACKENDS},
 }
 
@@ -88,10 +89,7 @@ def operation(params: Params, *, check: bool) -> Result:
     given = params["databases"] or [_wish(params["database"] or params["user"])]
     if params["state"] == "present":
         if params["port"] is None and backend != "branch":
-            raise UserError(
-                "the database has no port",
-                hint="lease one: lease_ports has to name the port that database_port takes (database)",
-            )
+            raise _no_port(params["ports"])
         _postgres.driver()  # what is needed last is missed first, before anything is made
         _check_differ("key", [one["key"] or one["name"] for one in given])
         _check_differ("name", [_postgres.fit_name(one["name"]) for one in given])
@@ -132,6 +130,20 @@ def operation(params: Params, *, check: bool) -> Result:
 def _wish(name: str) -> dict[str, t.Any]:
     """A database of which nothing but its name is asked."""
     return filled(COMMON["databases"]["options"], {"name": name})
+
+
+def _no_port(ports: t.Mapping[str, t.Any]) -> UserError:
+    """The database takes the port of its own name, unless the workspace says which."""
+    names = list(ports)
+    if not names:
+        return UserError(
+            "the database has no port: the task has none", hint="lease a port: lease_ports: {database: {base: 15432}}"
+        )
+    return UserError(
+        f"the database has no port: the task has {', '.join(names)}, and none is called database",
+        hint=f'say which it is, such as database_port: "{{{{ task_facts.ports.{names[0]} }}}}"; or lease one more: '
+        "lease_ports: {database: {base: 15432}}",
+    )
 
 
 def _check_differ(what: str, given: list[str]) -> None:

@@ -51,11 +51,13 @@ AT_ONCE = 500
 
 COMING = "the database system is (starting up|shutting down|in recovery|not yet)"
 
+ADMIN_USER = "database_admin_user (option admin_user)"
 NO_WAY_IN = {
-    "authentication failed|no password supplied": "check admin_user, and the password in admin_password_file",
+    "authentication failed|no password supplied": "check database_admin_user and "
+    "database_admin_password_file (options admin_user, admin_password_file)",
     "too many clients|slots are reserved": "end some connections, or raise max_connections of the server",
-    "database .* does not exist": "name one that is there in maintenance_database",
-    "pg_hba.conf": "let admin_user in from here, in the server's pg_hba.conf",
+    "database .* does not exist": "name one that is there: database_maintenance (option maintenance_database)",
+    "pg_hba.conf": "let the administrator in from here, in the server's pg_hba.conf",
     "unsupported startup parameter": "give the address and port of the server itself, not of a pooler; or let the "
     "pooler ignore options, as with ignore_startup_parameters of PgBouncer",
     "": "start it, or check host and port: pg_isready --host {0.host} --port {0.port}",
@@ -393,7 +395,7 @@ class Server:
             user = self.address.user
             raise EnvironmentFailure(
                 f"user {user} at {self.where} may not make databases and roles",
-                hint=f'name a superuser in admin_user, or give it the right: alter role "{user}" createdb createrole',
+                hint=f'give it the right: alter role "{user}" createdb createrole; or name a superuser: {ADMIN_USER}',
             )
 
     def check_extensions(self, names: t.Iterable[str]) -> None:
@@ -626,7 +628,7 @@ def _failure(doing: str, error: t.Any) -> WorktreesError:
     if isinstance(error, taken):  # by somebody who was a moment faster
         return UserError(text, hint="choose another name")
     if isinstance(error, errors.InsufficientPrivilege):
-        return EnvironmentFailure(text, hint="name a superuser in admin_user")
+        return EnvironmentFailure(text, hint=f"name a superuser: {ADMIN_USER}")
     if isinstance(error, errors.DiskFull):
         return EnvironmentFailure(text, hint="free some space on the server's disk: df -h")
     return EnvironmentFailure(text)

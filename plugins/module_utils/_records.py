@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import json
 import os
+import textwrap
 import time
 import typing as t
 
@@ -21,6 +22,7 @@ from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesErr
 from ._holder import Holder
 from ._identity import DEFAULT_PATTERN, check_branch, check_task, expand, identify
 from ._registry import STATUS, Record, Registry
+from ._secrets import DATABASE_PASSWORD, MASK
 
 HOLDER: dict[str, t.Any] = {
     "pid": {"type": "int", "required": True},
@@ -225,6 +227,8 @@ def _admit(step: Step, name: str) -> Record:
 
 def _merged(record: Record, plan: dict[str, t.Any]) -> dict[str, t.Any]:
     """The plan of before with what is new now: what was once planned stays as it was, so that teardown finds it."""
+    if record.state == "ready":  # what it was given when it became ready holds until it is so again
+        plan = {key: value for key, value in plan.items() if key != "facts"}
     if not plan:
         return record.plan
     database = plan.get("database") or {}
@@ -241,8 +245,6 @@ def _merged(record: Record, plan: dict[str, t.Any]) -> dict[str, t.Any]:
     worktrees = {worktree["path"] or worktree["repo"]: worktree for worktree in both}
     agent = {**record.plan.get("agent", {}), **plan.get("agent", {})}
     resources = {"worktrees": list(worktrees.values()), "database": database or former}
-    if record.state == "ready":  # what it was told when it became ready holds until it is so again
-        resources["facts"] = record.plan.get("facts", {})
     return {**record.plan, **plan, **resources, **({"agent": agent} if agent else {})}
 
 
@@ -345,11 +347,16 @@ def _told(name: str, before: Record | None, after: Record | None) -> str | None:
 
 def _lines(records: t.Iterable[Record | None]) -> str:
     return "".join(
-        f"{record.identity.name}: {record.state}, branch {record.identity.branch}, "
-        f"plan {json.dumps(record.plan, sort_keys=True)}\n"
+        f"{record.identity.name}: {record.state}, branch {record.identity.branch}\n"
+        + (_plan_lines(record.plan) if record.plan else "")
         for record in records
         if record
     )
+
+
+def _plan_lines(plan: dict[str, t.Any]) -> str:
+    text = json.dumps(plan, sort_keys=True, indent=2).replace(DATABASE_PASSWORD, MASK)
+    return textwrap.indent(text, "  ") + "\n"
 
 
 def age(created: float, now: float | None = None) -> str:

@@ -151,7 +151,7 @@ class Standby:
             raise UserError(
                 f"source {source.name}: the primary is PostgreSQL {major}, and the programs in "
                 f"{self.host.bin_directory} are of {self.host.programs.version}",
-                hint=f"set the host up with db_host_postgres_version: {major}",
+                hint=f"set the host up with db_host_postgresql: {major}",
             )
         # Not everybody who may replicate is let into a database: what cannot be seen here is seen in the copy.
         with contextlib.suppress(driver.OperationalError):

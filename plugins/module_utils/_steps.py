@@ -16,8 +16,6 @@ import contextlib
 import time
 import typing as t
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
 from . import (
     _agents,
     _databases,
@@ -34,6 +32,7 @@ from . import (
     _worktree_files,
     _worktrees,
 )
+from ._arguments import validated
 from ._door import Operation, Params, Result, together
 from ._errors import UserError, WorktreesError
 
@@ -140,11 +139,7 @@ def _parameters(module: str, arguments: Params, holder: Params | None) -> Params
     """
     _run, spec = OPERATIONS[module]
     given = {**arguments, "holder": holder} if "holder" in spec else arguments
-    checked = ArgumentSpecValidator(spec).validate(given)
-    if checked.error_messages:
-        words = "; ".join(checked.error_messages)
-        raise UserError(f"{module}: {words}", hint=f"what it takes: ansible-doc parallel.worktrees.{module}")
-    return t.cast("Params", checked.validated_parameters)
+    return t.cast("Params", validated(module, spec, given).validated_parameters)
 
 
 def _ready(step: Params, plan: Params | None, holder: Params | None) -> Params:

@@ -92,6 +92,11 @@ options:
       - The port on which it is reached.
       - Required with O(state=present), unless O(backend=none) or O(backend=branch).
     type: int
+  ports:
+    description:
+      - The ports that the task has, by their names. They are named where O(port) is missing.
+    type: dict
+    default: {}
   user:
     description:
       - Name of the superuser. With O(backend=shared), of the task's own role, which owns its databases.

@@ -216,10 +216,10 @@ def test_several_steps_in_a_dry_run(stage: Stage) -> None:
     assert [line for line in lines if not line.startswith(("@@", "---", "+++"))] == [
         "dry run: nothing is changed",
         "  Rules a T s 1 change",
-        "+a: provisioning, branch a, plan {}",
+        "+a: provisioning, branch a",
         "    register task a",
         "  Ready a T s 1 change",
-        "+a: ready, branch a, plan {}",
+        "+a: ready, branch a",
         "    register task a",
         "done in T s",
     ]

@@ -290,6 +290,69 @@ def test_programs_are_run_in_one_place(name: str) -> None:
             assert is_server or name in {"_commands", *FILES_ONLY}, call
 
 
+# --- what users read ------------------------------------------------------------------------------------------------
+
+FOREIGN = {
+    *("max_connections", "max_replication_slots", "pg_available_extensions", "pg_default", "pg_drop_replication_slot"),
+    *("ignore_startup_parameters", "pg_dump", "pg_hba", "pg_reload_conf", "is_template"),  # PostgreSQL's
+    *("unprivileged_userns_clone", "node_modules", "group_vars", "to_json", "task_facts"),
+}
+"""What hints name that is not ours."""
+TEXTS = sorted(path for kind in ("module_utils", "plugin_utils", "action") for path in (PLUGINS / kind).rglob("*.py"))
+
+
+def _nested(options: dict[str, t.Any], inner: str) -> c.Iterator[str]:
+    for name, about in options.items():
+        yield name
+        yield from _nested(about.get(inner) or {}, inner)
+
+
+@functools.cache
+def _variables() -> tuple[set[str], set[str]]:
+    """Variables that a user can give, and these with all that they have within."""
+    specs = [_yaml(ROLES[name] / "meta" / "argument_specs.yml")["argument_specs"] for name in ROLES]
+    options = [entry.get("options") or {} for spec in specs for entry in spec.values()]
+    named = {name for one in options for name in one} | {"db_host"}
+    return named, {name for one in options for name in _nested(one, "options")}
+
+
+@functools.cache
+def _all_options() -> set[str]:
+    return {name for one in MODULES for name in _nested(_options(one), "suboptions")}
+
+
+def _literals(node: ast.AST) -> str:
+    """The text of an expression, with a gap for each value in it."""
+    parts = (part.value for part in ast.walk(node) if isinstance(part, ast.Constant))
+    return "\0".join(part for part in parts if isinstance(part, str))
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+def test_a_hint_names_what_there_is(path: pathlib.Path) -> None:
+    """Variables, verbs, and options of modules, these as "option NAME"."""
+    variables, everything = _variables()
+    tree = ast.parse(path.read_bytes())
+    hints = [_literals(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "hint"]
+    hints += [
+        _literals(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and any("hint" in ast.unparse(target).lower() for target in node.targets)
+    ]
+    strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    for text in strings:
+        assert {*re.findall(r"-e ([a-z_]+)=", text)} <= variables, text
+        for name in re.findall(r"ansible-playbook parallel\.worktrees\.(\w+)", text):
+            assert (HOUSE / "playbooks" / f"{name}.yml").exists(), text
+        for name in re.findall(r"ansible-doc -t role parallel\.worktrees\.(\w+)", text):
+            assert name in ROLES, text
+        for name in re.findall(r"ansible-doc parallel\.worktrees\.(\w+)", text):
+            assert name in MODULES, text
+    for text in hints:
+        assert {*re.findall(r"\boptions? (\w+_\w+)", text)} <= _all_options(), text
+        bare = re.sub(r"\boptions? \w+(, \w+)*|parallel\.worktrees\.\w+", "", text)
+        assert {*re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", bare)} <= everything | FOREIGN, text
+
+
 # --- imports --------------------------------------------------------------------------------------------------------
 
 

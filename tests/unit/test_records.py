@@ -20,6 +20,7 @@ from ansible_collections.parallel.worktrees.plugins.module_utils._errors import 
     UserError,
     WorktreesError,
 )
+from ansible_collections.parallel.worktrees.plugins.module_utils._secrets import DATABASE_PASSWORD
 
 DEFAULTS = {key: spec.get("default") for key, spec in _records.ARGUMENT_SPEC.items()}
 PLAN = {"worktrees": [{"path": "/w/a", "branch": "a"}], "database": {"backend": "embedded", "name": "d"}}
@@ -268,3 +269,26 @@ def test_an_age_is_never_negative(registry: pathlib.Path, monkeypatch: pytest.Mo
     with _registry.opened(str(registry), write=False) as opened:
         (found,) = opened.records()
     assert _records.age(found.created) == "2 h"
+
+
+def test_a_record_is_shown_line_by_line_without_a_password(registry: pathlib.Path) -> None:
+    record(registry, "provisioning")
+    facts = {"database": {"url": f"x://u:{DATABASE_PASSWORD}@h/"}}
+    (difference,) = record(registry, "provisioning", plan={**PLAN, "facts": facts})["diff"]
+    assert difference["before"] == "a: provisioning, branch a\n"
+    assert difference["after"].startswith("a: provisioning, branch a\n  {\n")
+    assert max(map(len, difference["after"].splitlines())) < 120
+    assert DATABASE_PASSWORD not in difference["after"]
+    assert "x://u:********@h/" in difference["after"]
+
+
+def test_what_commands_are_given_is_kept_from_the_plan_on(registry: pathlib.Path) -> None:
+    """Until the task is ready: what it has then stays while it is provisioned again."""
+    record(registry, "provisioning")
+    record(registry, "provisioning", plan={**PLAN, "facts": {"slot": 1}})
+    planned = record(registry, "provisioning", plan={**PLAN, "facts": {"slot": 2}})
+    assert planned["tasks"][0]["plan"]["facts"]["slot"] == 2
+    facts = {"slot": 3, "ports": {}, "name": "a", "worktrees": {}, "branch": "a", "database": {}}
+    record(registry, "ready", facts=facts)
+    again = record(registry, "provisioning", plan={**PLAN, "facts": {"slot": 4}})
+    assert again["tasks"][0]["plan"]["facts"]["slot"] == 3
