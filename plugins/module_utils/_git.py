@@ -412,20 +412,6 @@ class Repository:
         """Move a file or folder out of sight in one step, to be deleted later; returns its new place."""
         return _trash.throw_away(self.common, path)
 
-    def unique_commits(self, tips: t.Iterable[str], *, but: str | None = None, held: t.Sequence[str] = ()) -> list[str]:
-        """Commits (id and subject) that lead to the tips and to no ref, local or of a remote.
-
-        :arg but: a branch that does not count, as it is about to go.
-        :arg held: commits that are known to be elsewhere.
-        :raises EnvironmentFailure: git cannot tell; that is not a no.
-        """
-        exclude = [f"--exclude=refs/heads/{but}"] if but else []
-        return self.must(
-            *("rev-list", "--no-commit-header", "--format=%h %s", *tips),
-            *("--not", *held, *exclude, "--glob=refs/*"),
-            doing=f"looking for unpushed commits in {self.path}",
-        ).splitlines()
-
 
 def nobody_has(submodule: str, commit: str, done: Completed) -> EnvironmentFailure:
     """The failure where a commit of a submodule cannot be obtained."""

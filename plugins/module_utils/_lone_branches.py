@@ -16,7 +16,7 @@ import os
 import time
 import typing as t
 
-from . import _files, _work
+from . import _branch_marks, _elsewhere, _files, _work
 from ._commands import Completed
 from ._errors import UserError
 from ._git import Repository
@@ -35,6 +35,7 @@ class LoneBranch:
     :ivar tip: its commit; None where there is no such branch.
     :ivar start: what it begins with; None where only a fetch would tell, in check mode.
     :ivar is_ours: our line says so.
+    :ivar is_made: it was made for this task, or it is to be.
     :ivar trees: where it is checked out.
     :ivar work: what would be lost with it.
     """
@@ -47,6 +48,7 @@ class LoneBranch:
     tip: str | None = None
     start: str | None = None
     is_ours: bool = False
+    is_made: bool = False
     trees: list[str] = dataclasses.field(default_factory=list)
     work: _work.Work = dataclasses.field(default_factory=_work.Work)
 
@@ -64,8 +66,8 @@ class LoneBranch:
         return self.is_ours and self.tip is not None
 
     def goes(self, delete: bool) -> bool:
-        """Whether it is deleted where that is asked for: what is checked out stays."""
-        return delete and self.tip is not None and not self.trees
+        """Whether it is deleted where that is asked for: not where it is checked out, or was there before the task."""
+        return delete and self.tip is not None and not self.trees and self.is_made
 
     def read(self, owner: str) -> str | None:
         """Read what there is; returns whose it is by the line, or by the worktree that has it checked out."""
@@ -75,6 +77,7 @@ class LoneBranch:
             self.branch = mine[0]
         self.is_ours = self.branch in mine
         self.tip = self.repository.commit(f"refs/heads/{self.branch}")
+        self.is_made = self.tip is None or _branch_marks.is_made_for(self.repository, self.branch, owner)
         listed = [one for one in self.repository.worktrees() if one.branch == self.branch]
         self.trees = [one.path for one in listed if not one.gone]
         admins = filter(None, (self.repository.admin_of(one.path) for one in listed))
@@ -109,7 +112,7 @@ def make(lone: LoneBranch, owner: str) -> None:
     if not lone.is_ours:
         _configure(lone, key, owner, doing=doing)
     if lone.tip is None:
-        lone.repository.must("branch", "--no-track", lone.branch, str(lone.start), doing=doing)
+        _branch_marks.make(lone.repository, lone.branch, str(lone.start), owner, doing=doing)
         lone.tip = lone.start
 
 
@@ -122,7 +125,7 @@ def look(lone: LoneBranch, owner: str, *, delete: bool, pushed: bool) -> bool:
     lone.read(owner)
     if lone.tip and lone.is_ours and lone.goes(delete):
         held = [lone.tip] if pushed else []
-        lone.work.commits = lone.repository.unique_commits([lone.tip], but=lone.branch, held=held)
+        lone.work.commits = _elsewhere.unique_commits(lone.repository, [lone.tip], but=[lone.branch], held=held)
     return lone.is_ours
 
 

@@ -57,6 +57,7 @@ def facts(known: dict[str, t.Any], worktrees: list[dict[str, t.Any]], database: 
         **known,
         "worktrees": paths,
         "branches": {**{one["name"]: one["branch"] for one in worktrees}, **frozen},
+        "existing_branches": [one["name"] for one in worktrees if one["existing_branch"] and not one["adopt"]],
         "database": database["database"],
         "databases": database["databases"],
     }

@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from . import _databases, _integration, _leases, _records, _registry, _status, _worktrees
+from . import _databases, _integration, _leases, _records, _registry, _status, _trash, _worktrees
 from ._door import Params, Result, filled
 from ._errors import PartialFailure, WorktreesError
 from ._git import Repository
 from ._registry import task_of
 
+WHY = {"trash": "a removal has left it"}
 ONE_TASK = ("task", "worktree", "count", "format")
 ARGUMENT_SPEC: dict[str, t.Any] = {
     **{key: spec for key, spec in _status.ARGUMENT_SPEC.items() if key not in ONE_TASK},
@@ -30,7 +31,7 @@ def operation(params: Params, *, check: bool) -> Result:
     """Report what is left over; remove it where ``apply`` says so."""
     seen = _status.operation({**params, **dict.fromkeys(ONE_TASK)}, check=True)
     left = [
-        _Leftover(orphan["kind"], orphan["name"], "no task is registered for it", orphan)
+        _Leftover(orphan["kind"], orphan["name"], WHY.get(orphan["kind"], "no task is registered for it"), orphan)
         for orphan in seen["orphans"]
         if orphan["ours"] or params["force"]
     ]
@@ -88,16 +89,17 @@ def _integration_trees(params: Params) -> list[_Leftover]:
 
 
 def _remove_all(left: t.Sequence[_Leftover], params: Params, *, check: bool) -> None:
-    failures = []
+    failures, hints = [], ["look at them; -e force=true saves work first and then removes it"]
     for one in left:
         try:
             one.remove(params, check=check)
         except WorktreesError as error:
             failures.append(f"{one.kind} {one.name}: {error.message}")
+            hints += [error.hint] if error.hint and one.kind == "trash" else []
     if failures:
         raise PartialFailure(
             f"{len(failures)} of {len(left)} leftovers stay:\n  " + "\n  ".join(failures),
-            hint="look at them; -e force=true saves work first and then removes it",
+            hint="\n      ".join(hints),
             changed=len(failures) < len(left) and not check,
         )
 
@@ -126,6 +128,9 @@ class _Leftover:
         elif self.kind == "integration":
             if not check:
                 _integration.remove_tree(about["repository"])
+        elif self.kind == "trash":
+            if not check:
+                _trash.empty(about["common"])
         elif self.kind == "worktree":
             worktree = {**about, "name": self.name, "branch": about["branch"] or "HEAD"}
             _remove_worktrees([worktree], about["owner"] or "", params, check=check)

@@ -16,7 +16,7 @@ import textwrap
 import time
 import typing as t
 
-from . import _adoption, _leases, _registry, _summary, _task_variables, _top_level
+from . import _adoption, _leases, _registry, _summary, _task_variables, _top_level, _whereabouts
 from ._door import Params, Result, filled, together, warned
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._holder import Holder
@@ -207,6 +207,7 @@ def _admit(step: Step, name: str) -> Record:
                 f"task {name} is already registered in workspace {step.workspace} ({record.state})",
                 hint=f"list the tasks: {STATUS}\n      tear it down: {TEARDOWN.format(name)}",
             )
+        _refuse_moved(step, record)
         if params["root"] and record.root != root:
             raise UserError(
                 f"task {name} of workspace {step.workspace} belongs to {record.root}, and this call says {root}",
@@ -223,6 +224,12 @@ def _admit(step: Step, name: str) -> Record:
     state = "ready" if record.state == "ready" else "provisioning"
     plan = _merged(record, params["plan"] or {})
     return step.registry.update(record, state=state, holder=step.me, plan=plan)
+
+
+def _refuse_moved(step: Step, record: Record) -> None:
+    now = step.params["root"] and os.path.realpath(step.params["root"])
+    if now and now != record.root and os.path.isdir(now) and not os.path.isdir(record.root):
+        raise _whereabouts.moved_workspace(record.identity.name, record.root, now)
 
 
 def _merged(record: Record, plan: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -277,6 +284,7 @@ def _begin_removal(step: Step, name: str) -> Record | None:
         if step.registry.ended(step.workspace, name) is None:
             raise _not_found(step, name)
         return None
+    _refuse_moved(step, record)
     return step.registry.update(record, state="removing", holder=step.me, plan=record.plan)
 
 
@@ -329,6 +337,11 @@ def _retold(refusal: dict[str, t.Any]) -> WorktreesError:
 
 def _not_found(step: Step, name: str) -> UserError:
     known = [record.identity.name for record in step.registry.records(step.workspace)]
+    # A workspace that has no name is called like its folder.
+    everywhere = (record for record in step.registry.records() if record.identity.name == name)
+    moved = next((record for record in everywhere if not os.path.isdir(record.root)), None)
+    if moved and not known and step.params["root"]:
+        return _whereabouts.moved_workspace(name, moved.root, os.path.realpath(step.params["root"]))
     return _registry.unknown(name, step.workspace, known)
 
 

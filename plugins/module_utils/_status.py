@@ -19,6 +19,7 @@ from . import (
     _clusters,
     _containers,
     _databases,
+    _elsewhere,
     _git,
     _leases,
     _postgres,
@@ -27,6 +28,8 @@ from . import (
     _shared,
     _task_branch,
     _top_level,
+    _trash,
+    _whereabouts,
     _work,
 )
 from ._door import Params, Result, filled
@@ -172,6 +175,10 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
     try:
         repository = Repository.at(planned["repo"], planned["name"])
         listed = _listed_at(repository, path)
+        if moved := None if listed else _moved(repository, planned, record):
+            about["state"] = "moved"
+            about["drift"].append(f"worktree of {planned['name']} was moved to {moved}")
+            return about
         if not exists or listed is None:
             about["state"] = "missing"
             if record.state == "ready" or exists or listed:
@@ -201,10 +208,12 @@ def _look(
 ) -> None:
     """What is in a worktree and nowhere else, and whether it is as it was made."""
     path = about["path"]
-    options: dict[str, t.Any] = {"branch_to_delete": None, "disposable": disposable, "half_made": False}
-    work = _work.look(repository, path, members=members, **options)
+    options: dict[str, t.Any] = {"disposable": disposable, "half_made": False}
+    work = _work.look(_work.Tree.at(repository, path), _work.Going(), members=members, **options)
     about["state"] = "dirty" if work.files or work.under_way else "clean"
-    about["ahead"] = len(repository.unique_commits([listed.head or "HEAD"], but=listed.branch))
+    about["ahead"] = len(
+        _elsewhere.unique_commits(repository, [listed.head or "HEAD"], but=filter(None, [listed.branch]))
+    )
     if listed.branch and listed.branch != branch:
         about["drift"].append(f"worktree of {about['name']} is on branch {listed.branch}, not {branch}")
     if found := _top_level.fault(path):
@@ -232,6 +241,13 @@ def _add_submodules(about: dict[str, t.Any], planned: dict[str, t.Any], disposab
             about["state"] = "dirty"
 
 
+def _moved(repository: Repository, planned: dict[str, t.Any], record: Record) -> str | None:
+    """Where a worktree is now that git does not list at its place."""
+    known = {os.path.realpath(one["path"]) for one in record.plan["worktrees"] if one["path"]}
+    moved = _whereabouts.moved_worktrees(repository, _worktrees(repository), record.owner, known)
+    return next((one.path for one in moved if one.branch == planned["branch"] or len(moved) == 1), None)
+
+
 def _lone_branch(planned: dict[str, t.Any], record: Record, about: dict[str, t.Any]) -> dict[str, t.Any]:
     """The branch that a task has without a worktree."""
     try:
@@ -246,7 +262,7 @@ def _lone_branch(planned: dict[str, t.Any], record: Record, about: dict[str, t.A
                 about["drift"].append(f"branch of {planned['name']}: {lone.branch} {where}")
             return about
         about |= {"branch": lone.branch, "state": "branch only"}
-        about["ahead"] = len(repository.unique_commits([lone.tip], but=lone.branch))
+        about["ahead"] = len(_elsewhere.unique_commits(repository, [lone.tip], but=[lone.branch]))
         if lone.branch != planned["branch"]:
             about["drift"].append(f"branch of {planned['name']} is {lone.branch}, not {planned['branch']}")
     except WorktreesError as error:
@@ -333,6 +349,7 @@ def _orphans(
     for repo in params["repos"]:
         with contextlib.suppress(WorktreesError):
             repository = Repository.at(repo["repo"], repo["name"])
+            orphans += _trash_of(repository)
             for listed in _worktrees(repository)[1:]:
                 if os.path.realpath(listed.path) in planned:
                     continue
@@ -359,6 +376,17 @@ def _orphans(
         if is_orphan(mark):
             orphans.append({"kind": "lease", "name": f"slot {lease['slot']}", "owner": mark})
     return [{**orphan, "ours": orphan["owner"] is None or task_of(orphan["owner"])[0] == ours} for orphan in orphans]
+
+
+def _trash_of(repository: Repository) -> list[dict[str, t.Any]]:
+    """What removals have left in the trash of a repository and its submodules."""
+    commons = (repository.common, *_elsewhere.submodules(repository.common))
+    with repository.locked():
+        return [
+            {"kind": "trash", "name": place, "owner": None, "common": common}
+            for common in commons
+            for place in _trash.left(common)
+        ]
 
 
 def _worktrees(repository: Repository) -> list[Listed]:

@@ -33,6 +33,8 @@ def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: 
     lone = {repo: branch for repo, branch in facts.get("branches", {}).items() if repo not in facts["worktrees"]}
     rows += [(repo, f"branch {branch}, without a worktree") for repo, branch in lone.items()]
     rows.append(("branch", facts["branch"]))
+    if existing := facts.get("existing_branches"):
+        rows.append(("note", f"the branch was there before the task, which never deletes it: {', '.join(existing)}"))
     if facts["slot"] is not None:
         ports = ", ".join(f"{port} {number}" for port, number in facts["ports"].items())
         rows.append(("slot", f"{facts['slot']}{f' ({ports})' if ports else ''}"))
@@ -58,6 +60,10 @@ def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
     rows = [("saved", f"{one['name']}: {one['ref']}\n{one['restore']}") for one in removed.get("saved") or []]
     rows += [("pushed", f"{one['name']}: {one['branch']} to {one['remote']}") for one in removed.get("pushed") or []]
     rows += [("worktree", f"{path} stays") for path in removed.get("left") or []]
+    rows += [
+        ("trash", f"{path} cannot be removed by this user; remove it: sudo rm -r {shlex.quote(path)}")
+        for path in removed.get("trash") or []
+    ]
     rows += [("branch", f"{branch} stays") for branch in removed.get("branches") or []]
     rows += [("note", f"not deleted: {note}") for note in removed.get("notes") or []]
     return f"{facts['name']}: {_state('given back', check)}\n" + _aligned(rows)

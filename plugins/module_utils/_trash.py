@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import subprocess
 import sys
 import typing as t
@@ -32,14 +33,15 @@ LONGEST = 100
 """Characters of the old name that a folder keeps, for people who look into the trash."""
 
 
-def throw_away(common: str, path: str) -> str:
+def throw_away(common: str, path: str, *, called: str | None = None) -> str:
     """Move a file or folder into the trash in one step; returns its new place.
 
     :arg common: the common git directory.
+    :arg called: its name, if the path has another one by now.
     :raises UserError: something is mounted there.
     """
     _mounts.refuse(path)
-    place = os.path.join(common, FOLDER, f"{os.path.basename(path)[:LONGEST]}-{secrets.token_hex(8)}")
+    place = os.path.join(common, FOLDER, f"{(called or os.path.basename(path))[:LONGEST]}-{secrets.token_hex(8)}")
     try:
         for _number in range(TRIES):
             # A background removal may take the trash itself away in the same moment.
@@ -61,6 +63,39 @@ def left(common: str) -> list[str]:
     except FileNotFoundError:
         return []
     return [place for place in map(_place, _entries(folder)) if os.path.lexists(place)]
+
+
+def empty(common: str) -> None:
+    """Remove what lies in the trash, here and now.
+
+    :raises UserError: something is mounted there.
+    :raises EnvironmentFailure: something cannot be removed.
+    """
+    for entry in _entries(os.path.join(common, FOLDER)):
+        _remove(entry)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.join(common, FOLDER))
+
+
+def is_stuck(folder: str) -> bool:
+    """Whether this user cannot remove a folder: something is mounted in it, or another user owns a part of it."""
+    if _mounts.below(folder):
+        return True
+    for path, folders, _names in os.walk(folder) if os.geteuid() else ():
+        if any(_is_closed(os.path.join(path, name)) for name in folders):
+            return True
+    return False
+
+
+def _is_closed(path: str) -> bool:
+    """Whether a folder with something in it is not ours to empty."""
+    about = os.lstat(path)
+    if stat.S_ISLNK(about.st_mode) or about.st_uid == os.geteuid() or os.access(path, os.W_OK | os.X_OK):
+        return False
+    try:
+        return bool(os.listdir(path))
+    except PermissionError:
+        return True
 
 
 def discard(commons: t.Iterable[str]) -> None:
@@ -88,15 +123,20 @@ def main(folders: t.Sequence[str]) -> int:
     """The background removal: what it cannot remove stays, and ``left`` names it."""
     for folder in folders:
         for entry in _entries(folder):
-            with contextlib.suppress(WorktreesError, OSError):
-                place = _place(entry)
-                _mounts.remove(place)
-                _files.remove(entry)
-                if place != entry:
-                    os.rmdir(os.path.dirname(place))
+            with contextlib.suppress(WorktreesError):
+                _remove(entry)
         with contextlib.suppress(OSError):
             os.rmdir(folder)
     return 0
+
+
+def _remove(entry: str) -> None:
+    place = _place(entry)
+    _mounts.remove(place)
+    if place != entry:
+        _files.remove(entry)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(place))  # in which a worktree lay, if nothing else does
 
 
 def _entries(folder: str) -> list[str]:

@@ -21,8 +21,9 @@ import tempfile
 import time
 import typing as t
 
-from . import _files, _git
-from ._errors import EnvironmentFailure
+from . import _elsewhere, _files, _git
+from ._commands import Completed
+from ._errors import EnvironmentFailure, UserError
 from ._git import Repository
 from ._manifest import Manifest
 
@@ -54,7 +55,6 @@ DISPOSABLE = (
 """Ignored files that tools make again: never work. A workspace can name others, a path of several names too."""
 
 AT_MOST_SHOWN = 20
-SAVED = "refs/worktrees-saved"
 
 _AUTHOR = {
     "GIT_AUTHOR_NAME": "parallel.worktrees",
@@ -74,7 +74,10 @@ class Work:
     :ivar untracked: files that git neither tracks nor ignores.
     :ivar ignored: files that git ignores and that this project did not write, or that were edited since.
     :ivar hidden: those of the changed ones that git was told not to look at.
-    :ivar commits: commits (id and subject) on no other ref and no remote.
+    :ivar commits: commits (id and subject) on no other branch, no tag and no remote.
+    :ivar head: the commit that is checked out.
+    :ivar tips: what leads to them: a commit, and the branch that it is the tip of, if any.
+    :ivar going: the branches of the repository that go, too.
     :ivar nested: folders that are repositories of their own; no commit here can save them.
     :ivar under_way: an operation of git that is not finished.
     """
@@ -84,6 +87,9 @@ class Work:
     ignored: list[str] = dataclasses.field(default_factory=list)
     hidden: list[str] = dataclasses.field(default_factory=list)
     commits: list[str] = dataclasses.field(default_factory=list)
+    head: str | None = None
+    tips: dict[str, str | None] = dataclasses.field(default_factory=dict)
+    going: t.Collection[str] = ()
     nested: list[str] = dataclasses.field(default_factory=list)
     under_way: str | None = None
 
@@ -115,61 +121,148 @@ class Work:
 # --- looking ----------------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """A worktree: its folder, wherever that lies now, and its private git directory, which need not name each other.
+
+    :ivar place: where the folder belongs.
+    :ivar manifest: what this project wrote there.
+    """
+
+    repository: Repository
+    place: str
+    folder: str
+    admin: str
+    manifest: Manifest
+
+    @classmethod
+    def at(cls, repository: Repository, place: str) -> Tree:
+        """A worktree in its place.
+
+        :raises EnvironmentFailure: its ``.git`` file names none of this repository.
+        """
+        return cls.of(repository, place, place, repository.admin_in(place))
+
+    @classmethod
+    def of(cls, repository: Repository, place: str, folder: str, admin: str) -> Tree:
+        return cls(repository, place, folder, admin, Manifest.in_admin(folder, admin))
+
+    def git(self, *arguments: str, env: t.Mapping[str, str], stdin: bytes | None = None) -> Completed:
+        there = {"GIT_DIR": self.admin, "GIT_WORK_TREE": self.folder, **env}
+        done = _git.git(self.folder, *arguments, env=there, stdin=stdin, keep=self.repository.kept)
+        # A message shows the command that a person would type.
+        return dataclasses.replace(done, argv=("git", "-C", self.place, *arguments))
+
+    def must(self, *arguments: str, **options: t.Any) -> str:
+        done = self.git(*arguments, **options)
+        if not done.ok:
+            raise done.failure(f"looking for work in {self.place}")
+        return done.stdout
+
+    def is_ours(self, path: str) -> bool:
+        return _files.is_temporary(path) or self.manifest.is_ours(os.path.join(self.folder, path))
+
+    def check(self) -> None:
+        """
+        :raises EnvironmentFailure: the folder has no ``.git`` file, or that of another worktree.
+        :raises UserError: it is a repository of its own.
+        """
+        dot_git, named = os.path.join(self.folder, ".git"), _git.admin_folder(self.folder)
+        if named and os.path.realpath(named) == os.path.realpath(self.admin):
+            return
+        if os.path.isdir(dot_git):
+            raise UserError(
+                f"{self.place} is a repository of its own, although {self.repository.path} has it on its list",
+                hint=f"move it elsewhere first: mv {self.place} {self.place}.old",
+            )
+        what = "its .git file leads elsewhere" if os.path.lexists(dot_git) else "its .git file is gone"
+        raise EnvironmentFailure(
+            f"{self.place} exists, but {what}, so git cannot say what would be lost",
+            hint=f"mend it: git -C {self.repository.path} worktree repair {self.place}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Going:
+    """What goes together with a worktree.
+
+    :ivar branch: its own branch, or that of the task.
+    :ivar branches: all branches of the repository that go, this among them.
+    :ivar held: commits that are known to be elsewhere.
+    """
+
+    branch: str | None = None
+    branches: t.Collection[str] = ()
+    held: t.Collection[str] = ()
+
+
 def look(
-    repository: Repository,
-    worktree: str,
+    tree: Tree,
+    going: Going,
     *,
-    branch_to_delete: str | None,
     disposable: t.Sequence[str],
     members: t.Sequence[str],
     half_made: bool,
-    held: t.Sequence[str] = (),
 ) -> Work:
     """What a removal of this worktree would lose.
 
-    :arg branch_to_delete: the branch that would go with it.
     :arg members: paths of submodules that are looked at on their own.
     :arg half_made: the worktree was never finished, so files that are missing or empty in it are no one's doing.
-    :arg held: commits that are known to be elsewhere.
     :raises EnvironmentFailure: git cannot tell.
     """
-    admin = repository.admin_in(worktree)
     with contextlib.ExitStack() as stack:
         env = {}
         if half_made:
             # Its index may be missing, so what was checked out would look untracked.
             env["GIT_INDEX_FILE"] = os.path.join(stack.enter_context(_folder()), "index")
-            repository.must("read-tree", "HEAD", doing=f"looking at {worktree}", worktree=worktree, env=env)
-        status = _Status.of(repository, worktree, env)
-        flagged, gitlinks = _index_of(repository, worktree, env)
-    manifest = Manifest.of(worktree)
-
-    def is_ours(path: str) -> bool:
-        return _files.is_temporary(path) or (manifest is not None and manifest.is_ours(os.path.join(worktree, path)))
-
-    work = Work(under_way=next((word for name, word in UNDER_WAY.items() if os.path.exists(f"{admin}/{name}")), None))
-    for path in gitlinks:
-        full = os.path.join(worktree, path)
-        if path not in members and os.path.lexists(os.path.join(full, ".git")) and not _is_elsewhere(full):
-            work.nested.append(path)
-    edited = _edited(repository, worktree, flagged)
+            tree.must("read-tree", "HEAD", env=env)
+        elif not os.path.exists(os.path.join(tree.admin, "index")):
+            raise EnvironmentFailure(
+                f"the index of {tree.place} is gone, so git cannot say what would be lost",
+                hint=f"make it again: git -C {tree.place} reset",
+            )
+        status = _Status.of(tree, env)
+        flagged, gitlinks = _index_of(tree, env)
+    work = Work(head=status.head, under_way=_under_way(tree.admin))
+    edited = _edited(tree, flagged)
+    _note_other_files(work, tree, status, [path for path in gitlinks if path not in members], members, disposable)
     for path, is_staged in {**dict.fromkeys(edited, False), **status.changed}.items():
-        unfinished = half_made and not _has_content(os.path.join(worktree, path))
-        if not (unfinished or path in work.nested or (path in members and not is_staged) or is_ours(path)):
+        unfinished = half_made and not has_content(os.path.join(tree.folder, path))
+        if not (unfinished or path in work.nested or (path in members and not is_staged) or tree.is_ours(path)):
             work.changed.append(path)
             work.hidden += [path] if path in edited else []
+    note_commits(work, tree, status.branch, going)
+    return work
+
+
+def _note_other_files(
+    work: Work,
+    tree: Tree,
+    status: _Status,
+    gitlinks: t.Sequence[str],
+    members: t.Sequence[str],
+    disposable: t.Sequence[str],
+) -> None:
+    """Note the files that git does not track, and the repositories of their own."""
+    for path in gitlinks:
+        full = os.path.join(tree.folder, path)
+        if os.path.lexists(os.path.join(full, ".git")):
+            work.nested += [] if _elsewhere.has_all(full) else [path]
+        elif os.path.isdir(full):
+            # Git does not look into the folder of a submodule that is not there.
+            files, nested = _files_below(tree.folder, path, tree.is_ours, disposable)
+            work.untracked += files
+            work.nested += nested
     for path in status.untracked:
         if path.endswith("/"):
-            if path.rstrip("/") not in members and not _is_elsewhere(os.path.join(worktree, path)):
+            if path.rstrip("/") not in members and not _elsewhere.has_all(os.path.join(tree.folder, path)):
                 work.nested.append(path.rstrip("/"))
-        elif not is_ours(path):
+        elif not tree.is_ours(path):
             work.untracked.append(path)
     for path in status.ignored:
-        files, nested = _files_below(worktree, path.rstrip("/"), is_ours, disposable)
+        files, nested = _files_below(tree.folder, path.rstrip("/"), tree.is_ours, disposable)
         work.ignored += files
         work.nested += nested
-    work.commits = lost_commits(repository, status.head, status.branch, branch_to_delete=branch_to_delete, held=held)
-    return work
 
 
 def look_at_leftover(folder: str, disposable: t.Sequence[str]) -> Work:
@@ -182,20 +275,52 @@ def look_at_leftover(folder: str, disposable: t.Sequence[str]) -> Work:
     return Work(untracked=files, nested=nested)
 
 
-def lost_commits(
-    repository: Repository,
-    head: str | None,
-    branch: str | None,
-    *,
-    branch_to_delete: str | None,
-    held: t.Sequence[str] = (),
-) -> list[str]:
-    """Commits that no ref leads to any more when a worktree with this HEAD is gone."""
+@contextlib.contextmanager
+def mended(tree: Tree) -> t.Iterator[Tree]:
+    """A worktree whose HEAD or index is broken, with a git directory of our own in the place of its own.
+
+    Its HEAD is the commit that the reflog names last, and its index is made of that.
+    """
+    log = _files.read(os.path.join(tree.admin, "logs", "HEAD")).splitlines()
+    named = [_files.read(os.path.join(tree.admin, "HEAD")).strip(), *(line.split()[1] for line in log[-1:])]
+    commits = filter(None, (tree.repository.commit(name) for name in named if _elsewhere.is_id(name)))
+    head = next(commits, None)
+    with _folder() as admin:
+        broken = shutil.ignore_patterns("HEAD*", "index*", "modules")
+        shutil.copytree(tree.admin, admin, ignore=broken, dirs_exist_ok=True)
+        contents = {"HEAD": head or "ref: refs/heads/none", "commondir": tree.repository.common}
+        for name, content in contents.items():
+            _files.rewrite(os.path.join(admin, name), content + "\n")
+        stand_in = dataclasses.replace(tree, admin=admin, manifest=tree.manifest)
+        if head:
+            stand_in.must("read-tree", head, env={})
+        yield stand_in
+
+
+def _under_way(admin: str) -> str | None:
+    return next((word for name, word in UNDER_WAY.items() if os.path.exists(f"{admin}/{name}")), None)
+
+
+def look_at_commits(tree: Tree, head: str | None, branch: str | None, going: Going) -> Work:
+    """What is lost with a worktree whose folder is gone."""
+    work = Work(head=head)
+    note_commits(work, tree, branch, going)
+    return work
+
+
+def note_commits(work: Work, tree: Tree, branch: str | None, going: Going) -> None:
+    """Note the commits that nothing leads to any more when a worktree on this branch is gone."""
+    tips: dict[str, str | None] = {}
     # The branch that stays keeps what is on it.
-    tips = [head] if head and branch in (None, branch_to_delete) else []
-    if branch_to_delete and branch_to_delete != branch:
-        tips += repository.branches([branch_to_delete]).get(branch_to_delete, "").split()
-    return repository.unique_commits(tips, but=branch_to_delete, held=held) if tips else []
+    if work.head and branch in (None, going.branch):
+        tips[work.head] = branch
+    if going.branch and going.branch != branch:
+        tip = tree.repository.branches([going.branch]).get(going.branch)
+        tips |= {tip: going.branch} if tip else {}
+    tips = {**dict.fromkeys(_elsewhere.own_tips(tree.repository, tree.admin)), **tips}
+    if tips:
+        work.commits = _elsewhere.unique_commits(tree.repository, tips, but=going.branches, held=going.held)
+    work.tips, work.going = (tips, going.branches) if work.commits else ({}, ())
 
 
 @dataclasses.dataclass
@@ -214,15 +339,14 @@ class _Status:
     ignored: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def of(cls, repository: Repository, worktree: str, env: t.Mapping[str, str]) -> _Status:
-        doing = f"looking for work in {worktree}"
-        # Each of these options keeps a setting of the user's from hiding something.
-        all_of_it = ("--untracked-files=all", "--ignored=matching", "--ignore-submodules=none", "--no-renames")
-        done = repository.git(
-            *("status", "--porcelain=v2", "-z", "--branch", "--no-ahead-behind", *all_of_it), worktree=worktree, env=env
-        )
+    def of(cls, tree: Tree, env: t.Mapping[str, str]) -> _Status:
+        # Each of these options keeps a setting of the user's from hiding something. What lies in submodules is looked
+        # at on its own.
+        all_of_it = ("--untracked-files=all", "--ignored=matching", "--ignore-submodules=dirty", "--no-renames")
+        done = tree.git("status", "--porcelain=v2", "-z", "--branch", "--no-ahead-behind", *all_of_it, env=env)
         if not done.ok or "could not open directory" in done.stderr:
-            raise done.failure(doing, hint="mend it, then run this again; nothing was removed")
+            hint = "mend it, then run this again; nothing was removed"
+            raise done.failure(f"looking for work in {tree.place}", hint=hint)
         status = cls()
         for entry in done.stdout.split("\0"):
             kind, _space, rest = entry.partition(" ")
@@ -240,11 +364,9 @@ class _Status:
         return status
 
 
-def _index_of(repository: Repository, worktree: str, env: t.Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def _index_of(tree: Tree, env: t.Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Files that git was told not to look at (assume-unchanged, skip-worktree), by path; and paths of submodules."""
-    text = repository.must(
-        "ls-files", "-v", "-z", "--stage", doing=f"reading the index of {worktree}", worktree=worktree, env=env
-    )
+    text = tree.must("ls-files", "-v", "-z", "--stage", env=env)
     flagged, gitlinks = {}, []
     for entry in filter(None, text.split("\0")):
         about, _tab, path = entry.partition("\t")
@@ -256,29 +378,27 @@ def _index_of(repository: Repository, worktree: str, env: t.Mapping[str, str]) -
     return flagged, list(dict.fromkeys(gitlinks))
 
 
-def _edited(repository: Repository, worktree: str, flagged: t.Mapping[str, str]) -> list[str]:
+def _edited(tree: Tree, flagged: t.Mapping[str, str]) -> list[str]:
     """Of the files that git does not look at, those that are there with another content."""
-    there = [path for path in flagged if os.path.lexists(os.path.join(worktree, path))]
-    plain = [path for path in there if "\n" not in path and not os.path.islink(os.path.join(worktree, path))]
+    there = [path for path in flagged if os.path.lexists(os.path.join(tree.folder, path))]
+    plain = [path for path in there if "\n" not in path and not os.path.islink(os.path.join(tree.folder, path))]
     if not plain:
         return there
-    blobs = repository.must(
-        *("hash-object", "--stdin-paths"),
-        doing=f"looking for work in {worktree}",
-        worktree=worktree,
-        stdin="".join(path + "\n" for path in plain).encode("utf-8", "surrogateescape"),
-    ).split()
+    names = "".join(path + "\n" for path in plain).encode("utf-8", "surrogateescape")
+    blobs = tree.must("hash-object", "--stdin-paths", env={}, stdin=names).split()
     same = {path for path, blob in zip(plain, blobs, strict=True) if flagged[path] == blob}
     return [path for path in there if path not in same]
 
 
-def _has_content(path: str) -> bool:
-    """Whether something is there: git makes a file before it fills it."""
+def has_content(path: str) -> bool:
+    """Whether something is there: git makes a file before it fills it, and a folder too."""
     try:
         about = os.lstat(path)
-    except OSError:
+        return bool(os.listdir(path)) if stat.S_ISDIR(about.st_mode) else about.st_size > 0
+    except FileNotFoundError:
         return False
-    return about.st_size > 0
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot look at {path}: {error.strerror}") from error
 
 
 def _files_below(
@@ -302,7 +422,7 @@ def _files_below(
                     f"cannot look for work in {full}: {error.strerror}", hint=f"make it readable: chmod u+rx {full}"
                 ) from error
             if path and ".git" in entries:
-                nested += [] if _is_elsewhere(full) else [path]
+                nested += [] if _elsewhere.has_all(full) else [path]
             else:
                 pending += [os.path.join(path, entry) for entry in sorted(entries, reverse=True)]
         elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
@@ -321,16 +441,6 @@ def _is_disposable(path: str, patterns: t.Iterable[str]) -> bool:
     )
 
 
-def _is_elsewhere(folder: str) -> bool:
-    """Whether a repository within a worktree has nothing that its remotes lack."""
-    itself = (f"--git-dir={os.path.join(folder, '.git')}", f"--work-tree={folder}")
-    options = ("--porcelain", "--untracked-files=all", "--ignored", "--ignore-submodules=none")
-    status = _git.git(folder, *itself, "status", *options)
-    refs = ("HEAD", "--branches", "--glob=refs/stash", "--not", "--remotes")
-    ahead = _git.git(folder, *itself, "rev-list", "--max-count=1", *refs)
-    return status.ok and ahead.ok and not status.stdout and not ahead.stdout
-
-
 # --- saving -----------------------------------------------------------------------------------------------------
 
 
@@ -346,67 +456,72 @@ class Saved:
     restore: str
 
 
-def save(repository: Repository, worktree: str, work: Work, *, head: str | None, name: str) -> Saved | None:
+def save(tree: Tree, work: Work, *, name: str) -> list[Saved]:
     """Save the files of a worktree, and commits, under ``refs/worktrees-saved/NAME/TIME``.
 
     The index and the files of the worktree stay as they are. The caller holds the lock.
-
-    :arg head: the commit that is checked out.
     """
-    if not (work.files or (work.commits and head)):
-        return None
-    commit = _snapshot(repository, worktree, work, head, name) if work.files else str(head)
-    ref = keep(repository, commit, name)
-    there = ("git", "-C", repository.path, "worktree", "add", "--detach", worktree)
-    if not work.files:
-        return Saved(ref, shlex.join((*there, ref)))
-    back = shlex.join(("git", "-C", worktree, "stash", "apply", "--index", ref))
-    return Saved(ref, f"{shlex.join((*there, ref + '^1'))} && {back}")
+    saved: list[Saved] = []
+    repository, kept = tree.repository, []
+    add = ("git", "-C", repository.path, "worktree", "add", "--detach", tree.place)
+    if work.files:
+        kept.append(_snapshot(tree, work, name))
+        ref = keep(repository, kept[0], name)
+        back = shlex.join(("git", "-C", tree.place, "stash", "apply", "--index", ref))
+        saved.append(Saved(ref, f"{shlex.join((*add, ref + '^1'))} && {back}"))
+    for tip, branch in sorted(work.tips.items(), key=lambda pair: pair[0] != work.head):
+        if _elsewhere.unique_commits(repository, [tip], but=work.going, held=kept):
+            kept.append(tip)
+            ref = keep(repository, tip, name)
+            back_to = ("git", "-C", repository.path, "branch", branch or f"{name}-{tip[:7]}", ref)
+            again = (*add, ref) if tip == work.head else back_to
+            saved.append(Saved(ref, shlex.join(again)))
+    return saved
 
 
 def keep(repository: Repository, commit: str, name: str) -> str:
     """Point a ref of our own at a commit."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    ref, number = f"{SAVED}/{name}/{stamp}", 1
+    ref, number = f"{_elsewhere.SAVED}/{name}/{stamp}", 1
     while repository.commit(ref):
         number += 1
-        ref = f"{SAVED}/{name}/{stamp}-{number}"
+        ref = f"{_elsewhere.SAVED}/{name}/{stamp}-{number}"
     repository.must("update-ref", ref, commit, "", doing=f"saving work as {ref}")
     return ref
 
 
-def _snapshot(repository: Repository, worktree: str, work: Work, head: str | None, name: str) -> str:
+def _snapshot(tree: Tree, work: Work, name: str) -> str:
     """A commit in the shape of ``git stash push --all``: on HEAD, one for the index, one for untracked files."""
-    doing = f"saving the work in {worktree}"
+    doing = f"saving the work in {tree.place}"
     message = f"work of {name}, saved before its worktree was removed"
 
     def git(*arguments: str, index: str, stdin: bytes | None = None) -> str:
         # The repository itself, as the folder may be no worktree, with an index of its own.
-        env = {**_AUTHOR, "GIT_INDEX_FILE": index, "GIT_WORK_TREE": worktree}
-        return repository.must(*_AS_IT_IS, *arguments, doing=doing, env=env, stdin=stdin).strip()
+        env = {**_AUTHOR, "GIT_INDEX_FILE": index, "GIT_WORK_TREE": tree.folder}
+        return tree.repository.must(*_AS_IT_IS, *arguments, doing=doing, env=env, stdin=stdin).strip()
 
-    def commit(tree: str, *parents: str) -> str:
+    def commit(content: str, *parents: str) -> str:
         onto = [word for parent in parents for word in ("-p", parent)]
-        return git("commit-tree", tree, *onto, "-m", message, index=os.devnull)
+        return git("commit-tree", content, *onto, "-m", message, index=os.devnull)
 
-    def tree(index: str, paths: t.Iterable[str]) -> str:
+    def write(index: str, paths: t.Iterable[str]) -> str:
         listed = "".join(path + "\0" for path in paths).encode("utf-8", "surrogateescape")
         git("update-index", "--add", "--remove", "-z", "--stdin", index=index, stdin=listed)
         return git("write-tree", index=index)
 
     with _folder() as folder:
         staged, found, others = (os.path.join(folder, index) for index in ("staged", "found", "others"))
-        base = head or commit(tree(others, []))
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(os.path.join(_git.admin_folder(worktree) or folder, "index"), staged)
+        base = work.head or commit(write(others, []))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            shutil.copyfile(os.path.join(tree.admin, "index"), staged)
         try:
             index_tree = git("write-tree", index=staged) if os.path.exists(staged) else f"{base}^{{tree}}"
         except EnvironmentFailure:
-            index_tree = f"{base}^{{tree}}"  # a conflict is under way, which no commit can hold
+            index_tree = f"{base}^{{tree}}"  # a conflict is under way, or the index is broken
         git("read-tree", index_tree, index=found)
         aside = [*work.untracked, *work.ignored]
-        found_tree = tree(found, (path for path in work.changed if path not in aside))
-        return commit(found_tree, base, commit(index_tree, base), commit(tree(others, aside)))
+        found_tree = write(found, (path for path in work.changed if path not in aside))
+        return commit(found_tree, base, commit(index_tree, base), commit(write(others, aside)))
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

@@ -12,11 +12,15 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
+import shlex
 import time
 import typing as t
 
 from . import (
+    _aside,
     _blocks,
+    _branch_marks,
+    _elsewhere,
     _exclude,
     _files,
     _git,
@@ -25,8 +29,10 @@ from . import (
     _kept_out,
     _lone_branches,
     _mounts,
+    _processes,
     _top_level,
     _trash,
+    _whereabouts,
     _work,
 )
 from ._door import Params, Result
@@ -78,6 +84,8 @@ class Member:
     :ivar branch: the one asked for, or the one that is checked out where the worktree stands.
     :ivar inside: the member whose worktree this submodule lies in.
     :ivar adopt: another tool made it, and keeps it.
+    :ivar former: where it was made, if a person moved it.
+    :ivar stuck: what stays in the trash, as this user cannot remove it.
     """
 
     name: str
@@ -89,6 +97,8 @@ class Member:
     inside: Member | None = None
     adopt: bool = False
     switched: bool = False
+    former: str | None = None
+    stuck: list[str] = dataclasses.field(default_factory=list)
     submodules: list[Member] = dataclasses.field(default_factory=list)
 
     @property
@@ -99,6 +109,26 @@ class Member:
     def within(self) -> str:
         """The path of a submodule, relative to the worktree that it lies in."""
         return os.path.relpath(self.path, self.inside.path) if self.inside else ""
+
+    def move_to(self, path: str) -> None:
+        """Follow a worktree that was moved, with its submodules."""
+        places = [(submodule, submodule.within) for submodule in self.submodules]
+        self.former, self.path = self.path, path
+        for submodule, within in places:
+            submodule.path = os.path.normpath(os.path.join(path, within))
+
+    @property
+    def made_at(self) -> str:
+        return self.former or self.path
+
+    def below(self, top: str) -> str:
+        """The folder where that of the whole worktree lies elsewhere."""
+        return os.path.normpath(os.path.join(top, self.within))
+
+    @property
+    def folder(self) -> str:
+        """Where the folder is: at its path, or where a killed removal left it."""
+        return self.below(_aside.folder_of((self.inside or self).path))
 
     @property
     def manifest(self) -> Manifest | None:
@@ -111,16 +141,22 @@ class Member:
         """What keeps a worktree's folder of ours out of the repository that it lies in."""
         if self.adopt:
             return None
-        inside = os.path.relpath(os.path.realpath(self.path), os.path.realpath(self.repository.path))
+        inside = os.path.relpath(os.path.realpath(self.made_at), os.path.realpath(self.repository.path))
         return None if self.inside or inside.split("/", maxsplit=1)[0] == ".." else _exclude.pattern_of(inside) + "/"
 
 
 @dataclasses.dataclass
 class View:
-    """What a repository has, read once for all of its members while its lock is held."""
+    """What a repository has, read once for all of its members while its lock is held.
+
+    :ivar made: the branches that were made for the task.
+    :ivar known: the real paths at which the members are expected.
+    """
 
     listed: list[Listed]
     branches: dict[str, str]
+    made: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
 
     def standing(self, path: str) -> Listed | None:
         """The worktree registered at a path."""
@@ -141,7 +177,11 @@ def operation(params: Params, *, check: bool) -> Result:
 def _members(params: Params, errors: list[WorktreesError]) -> list[Member | LoneBranch]:
     """The set that is asked for; what cannot be a member goes to the errors."""
     absent = params["state"] == "absent"
-    wanted = [given for given in params["worktrees"] if not (absent and _is_away(given))]
+    wanted = []
+    for given in params["worktrees"]:
+        with _collected(errors):
+            if not (absent and _is_away(given, params)):
+                wanted.append(given)
     names = {given["repo"]: given["name"] for given in reversed(wanted)}
     outcomes = _map(lambda path: Repository.at(path, names[path]), list(names), str)
     opened = dict(zip(names, outcomes, strict=True))
@@ -182,8 +222,13 @@ def _refuse_fault(repository: Repository, name: str) -> None:
         )
 
 
-def _is_away(given: Params) -> bool:
-    return not os.path.isdir(given["repo"]) and not (given["checkout"] and os.path.lexists(_place(given)))
+def _is_away(given: Params, params: Params) -> bool:
+    """Whether the whole repository of a member is gone, and not only renamed."""
+    if os.path.isdir(given["repo"]) or (given["checkout"] and os.path.lexists(_place(given))):
+        return False
+    others = [one["repo"] for one in params["worktrees"]]
+    _whereabouts.refuse_renamed(given["name"], given["repo"], params["owner"], others)
+    return True
 
 
 def _place(given: Params) -> str:
@@ -278,6 +323,7 @@ def _survey(
     look: t.Callable[[Member, View], T],
     views: dict[str, View],
     errors: list[WorktreesError],
+    owner: str,
     *,
     check: bool,
 ) -> dict[int, T]:
@@ -286,7 +332,7 @@ def _survey(
     def one(member: Member) -> T:
         repository = member.repository
         if repository.common not in views:
-            views[repository.common] = _view(repository, members, check=check)
+            views[repository.common] = _view(repository, members, owner, check=check)
         return look(member, views[repository.common])
 
     outcomes = _map(one, members, lambda member: member.repository.common)
@@ -299,14 +345,19 @@ def _survey(
     return found
 
 
-def _view(repository: Repository, members: t.Iterable[Member], *, check: bool) -> View:
+def _view(repository: Repository, members: t.Iterable[Member], owner: str, *, check: bool) -> View:
     if not os.path.isdir(repository.common):
         return View([], {})
     ours = [member for member in members if member.repository is repository]
     if not check:
         for member in ours:
             repository.sweep_unfinished(member.path)
-    return View(repository.worktrees(), repository.branches(member.branch for member in ours))
+            _aside.put_back(member.path)
+    listed = repository.worktrees()
+    branches = {one.branch for one in listed if one.branch} | {member.branch for member in ours}
+    made = frozenset(branch for branch in branches if _branch_marks.is_made_for(repository, branch, owner))
+    known = frozenset(os.path.realpath(member.path) for member in ours)
+    return View(listed, repository.branches(member.branch for member in ours), made, known)
 
 
 def _diff(before: t.Iterable[Member | LoneBranch], after: t.Iterable[Member | LoneBranch]) -> list[dict[str, str]]:
@@ -327,6 +378,7 @@ class Finding:
     :ivar standing: as git lists it.
     :ivar start: its commit; None where only a fetch would tell, in check mode.
     :ivar is_new: its branch is to be made.
+    :ivar is_used: its branch was there before the task.
     :ivar renewal: what git ignores there, where that is to be something else.
     :ivar is_unsettled: it is ready, but for settings of its own.
     """
@@ -338,6 +390,7 @@ class Finding:
     is_new: bool
     renewal: _exclude.Renewal | None = None
     is_unsettled: bool = False
+    is_used: bool = False
 
 
 def _make_set(params: Params, *, check: bool) -> Result:
@@ -355,20 +408,24 @@ def _make_set(params: Params, *, check: bool) -> Result:
             return _find(member, view, owner, found.get(id(member.inside)), check=check)
 
         found: dict[int, Finding] = {}
-        found |= _survey(tops, find, views, errors, check=check)
+        found |= _survey(tops, find, views, errors, owner, check=check)
         inner = [submodule for member in tops if id(member) in found for submodule in member.submodules]
-        found |= _survey(inner, find, views, errors, check=check)
+        found |= _survey(inner, find, views, errors, owner, check=check)
         for one in lone:
             with _collected(errors):
                 _find_lone(one, owner, check=check)
         _tell_all(errors, "cannot make the worktrees")
         findings = [found[id(one)] for member in tops for one in member.everyone]
+        for finding in findings:
+            known = views[finding.member.repository.common].made
+            finding.is_used = not (finding.is_new or finding.member.branch in known)
         to_make = [finding for finding in findings if finding.state != "ready"]
         to_renew = [finding for finding in findings if finding.renewal]
         to_settle = [finding for finding in findings if finding.is_unsettled]
         ready = [one for one in lone if one.is_ready]
         actions = [
-            f"{'adopt' if one.state == 'adopt' else 'make'} worktree {one.member.path} on branch {one.member.branch}"
+            f"{'adopt' if one.state == 'adopt' else 'make'} worktree {one.member.path} on "
+            f"{'the existing ' if one.is_used else ''}branch {one.member.branch}"
             for one in to_make
         ]
         actions += [f"give worktree {one.member.path} its own settings of git" for one in to_settle]
@@ -391,7 +448,9 @@ def _make_set(params: Params, *, check: bool) -> Result:
         "changed": bool(actions),
         "worktrees": facts,
         # What a later removal needs to know, in the terms of this module's parameters: nothing that changes with work.
-        "plan": [{key: value for key, value in one.items() if key != "commit"} for one in facts],
+        "plan": [
+            {key: value for key, value in one.items() if key not in ("commit", "existing_branch")} for one in facts
+        ],
         "actions": actions,
         "saved": saved,
         "diff": [
@@ -422,6 +481,7 @@ def _lone_facts(lone: LoneBranch) -> dict[str, t.Any]:
         "commit": lone.start,
         "submodules": [],
         "adopt": False,
+        "existing_branch": not lone.is_made,
     }
 
 
@@ -436,6 +496,7 @@ def _facts(finding: Finding) -> dict[str, t.Any]:
         "commit": finding.start,
         "submodules": [submodule.within for submodule in member.submodules],
         "adopt": member.adopt,
+        "existing_branch": finding.is_used,
     }
 
 
@@ -467,10 +528,10 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
             member.branch = standing.branch or member.branch
             return Finding(member, "adopt", standing, standing.head, is_new=False)
         if found != owner:
-            whose = f"belongs to {found}" if found else "was not made by this collection"
+            whose, way_out = _whereabouts.whose(found, owner)
             raise UserError(
                 f"repository {member.name}: the worktree {member.path} (branch {standing.branch}) {whose}",
-                hint=f"remove it: git -C {member.repository.path} worktree remove {member.path}",
+                hint=way_out or f"remove it: git -C {member.repository.path} worktree remove {member.path}",
             )
         member.branch = standing.branch or member.branch
         member.adopt = bool(mark and mark.adopted)
@@ -480,8 +541,10 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
         return finding
     if standing and standing.gone and standing.lock not in (None, MAKING):
         raise _is_locked(member, standing.lock)
+    if standing is None and not member.inside:
+        _refuse_moved(member, view, owner)
     if standing is None or standing.gone:
-        _refuse_foreign_folder(member)
+        _refuse_foreign_folder(member, is_ours=found == owner)
     tip = view.branches.get(member.branch)
     if standing and standing.gone and found == owner and standing.branch and standing.head:
         member.branch, tip = standing.branch, standing.head
@@ -510,7 +573,23 @@ def _is_locked(member: Member, reason: str) -> UserError:
     )
 
 
-def _refuse_foreign_folder(member: Member) -> None:
+def _refuse_moved(member: Member, view: View, owner: str) -> None:
+    """Refuse to make a worktree that the task has elsewhere."""
+    for one in _whereabouts.moved_worktrees(member.repository, view.listed, owner, view.known):
+        if one.branch == member.branch:
+            back = ("git", "-C", member.repository.path, "worktree", "move", one.path, member.path)
+            raise UserError(
+                f"repository {member.name}: the worktree of the task was moved from {member.path} to {one.path}",
+                hint=f"move it back: {shlex.join(back)}; a teardown finds it where it is",
+            )
+
+
+def _refuse_foreign_folder(member: Member, *, is_ours: bool) -> None:
+    if is_ours and os.path.isdir(member.path) and os.listdir(member.path):
+        raise UserError(
+            f"repository {member.name}: {member.path} is the worktree of the task, but its .git file is gone",
+            hint=f"mend it: git -C {member.repository.path} worktree repair {member.path}",
+        )
     if os.path.lexists(member.path) and (not os.path.isdir(member.path) or os.listdir(member.path)):
         raise UserError(
             f"repository {member.name}: {member.path} exists and is not a worktree of {member.repository.path}",
@@ -598,7 +677,7 @@ def _make(finding: Finding, owner: str) -> list[dict[str, str]]:
         _forget(member)
     if finding.state != "half":
         _register(member, str(finding.start))
-    _check_out(finding)
+    _check_out(finding, owner)
     _mark(member, owner)
     _settle(member)
     os.unlink(os.path.join(repository.admin_in(member.path), "locked"))
@@ -630,19 +709,14 @@ def _save_found(finding: Finding, owner: str) -> list[dict[str, str]]:
     member, standing = finding.member, finding.standing
     if standing is None:
         return []
+    tree = _work.Tree.of(member.repository, member.path, member.path, str(member.repository.admin_of(member.path)))
     if finding.state == "half":
-        work = _work.look(
-            member.repository,
-            member.path,
-            branch_to_delete=None,
-            disposable=_work.DISPOSABLE,
-            members=[submodule.within for submodule in member.submodules],
-            half_made=True,
-        )
+        members = [submodule.within for submodule in member.submodules]
+        more: dict[str, t.Any] = {"disposable": _work.DISPOSABLE, "members": members, "half_made": True}
+        work = _work.look(tree, _work.Going(), **more)
     else:
-        commits = _work.lost_commits(member.repository, standing.head, standing.branch, branch_to_delete=None)
-        work = _work.Work(commits=commits)
-    return _save(member, work, standing.head, owner)
+        work = _work.look_at_commits(tree, standing.head, standing.branch, _work.Going())
+    return _save(member, tree, work, owner)
 
 
 def _register(member: Member, start: str) -> None:
@@ -662,14 +736,16 @@ def _register(member: Member, start: str) -> None:
     raise done.failure(f"repository {member.name}: making the worktree {member.path}")
 
 
-def _check_out(finding: Finding) -> None:
+def _check_out(finding: Finding, owner: str) -> None:
     member, repository = finding.member, finding.member.repository
     if finding.standing:
         _break_locks(member)
-    what = ("--no-track", "-b", member.branch, str(finding.start)) if finding.is_new else (member.branch,)
+    doing = f"repository {member.name}: checking out {member.branch} in {member.path}"
+    if finding.is_new:
+        _branch_marks.make(repository, member.branch, str(finding.start), owner, doing=doing)
     repository.must(
-        *("checkout", "--quiet", "--force", *what, "--"),
-        doing=f"repository {member.name}: checking out {member.branch} in {member.path}",
+        *("checkout", "--quiet", "--force", member.branch, "--"),
+        doing=doing,
         worktree=member.path,
     )
 
@@ -729,13 +805,30 @@ class Look:
     :ivar standing: as git lists it; None where there only is a folder.
     :ivar tip: the commit of the member's branch.
     :ivar has_branch: there is one of its name, which a run that was killed may not have made.
+    :ivar made: its branch was made for the task.
+    :ivar going: what goes with it.
+    :ivar submodules: paths of submodules that are looked at on their own.
     """
 
     member: Member
-    work: _work.Work
     standing: Listed | None = None
     tip: str | None = None
     has_branch: bool = True
+    made: bool = False
+    going: _work.Going = dataclasses.field(default_factory=_work.Going)
+    submodules: list[str] = dataclasses.field(default_factory=list)
+    work: _work.Work = dataclasses.field(default_factory=_work.Work)
+
+    @property
+    def half_made(self) -> bool:
+        """Whether a killed run of ours left off there: nobody was told that it was ready."""
+        return self.standing is not None and self.standing.lock == MAKING
+
+    def tree(self, folder: str) -> _work.Tree:
+        """The member with its folder where that lies now."""
+        member = self.member
+        admin = member.repository.admin_of(member.path) if self.standing else _git.admin_folder(folder)
+        return _work.Tree.of(member.repository, member.path, folder, admin or os.path.join(folder, ".git"))
 
 
 def _remove_set(params: Params, *, check: bool) -> Result:
@@ -759,7 +852,8 @@ def _remove_set(params: Params, *, check: bool) -> Result:
                     + [one.branch for one in lone if one.tip and not one.goes(params["delete_branch"])]
                 )
             ),
-            "notes": [_kept(one) for one in lone if params["delete_branch"] and one.trees],
+            "notes": [*_gone(params, looks), *(_notes(looks, lone) if params["delete_branch"] else [])],
+            "trash": [],
             "diff": _diff([*(look.member for look in looks), *lone], []),
         }
         if check:
@@ -780,6 +874,8 @@ def _remove_set(params: Params, *, check: bool) -> Result:
             lambda number: tops[number].repository.common,
         )
         outcomes += _map(lambda one: _remove_lone(one, params), lone, lambda one: one.repository.common)
+        earlier = [one for common in _commons(tops) for one in _trash.left(common) if _trash.is_stuck(one)]
+        result["trash"] = list(dict.fromkeys([*earlier, *(one for member in tops for one in member.stuck)]))
         _tidy(tops)
     result["saved"] = [saved for outcome in outcomes if isinstance(outcome, list) for saved in outcome]
     _tell_partial(
@@ -804,8 +900,14 @@ def _look_at_all(
     check: bool,
 ) -> tuple[list[list[Look]], list[LoneBranch]]:
     """What there is to remove of each member of the set; refused where work would be lost with it."""
+    owner = params["owner"]
+    views: dict[str, View] = {}
+    _survey(tops, lambda member, view: _follow(member, view, owner), views, errors, owner, check=check)
+    _tell_all(errors, "cannot remove the worktrees")
     everyone = [one for member in tops for one in member.everyone]
-    found = _survey(everyone, lambda member, view: _look(member, view, params, pushed), {}, errors, check=check)
+    found = _survey(
+        everyone, lambda member, view: _look(member, view, params, pushed), views, errors, owner, check=check
+    )
     mine: list[LoneBranch] = []
     for one in lone:
         with _collected(errors):
@@ -830,6 +932,31 @@ def _top_of(member: Member | LoneBranch) -> Member | LoneBranch:
     return member.inside or member if isinstance(member, Member) else member
 
 
+def _follow(member: Member, view: View, owner: str) -> None:
+    """Follow a worktree to where it was moved, by its mark."""
+    if member.adopt or view.standing(member.path):
+        return
+    moved = _whereabouts.moved_worktrees(member.repository, view.listed, owner, view.known)
+    found = [one for one in moved if one.branch == member.branch] or moved
+    if not found:
+        return
+    if len(found) > 1 or os.path.lexists(member.folder):
+        places = ", ".join(one.path for one in found)
+        raise UserError(
+            f"repository {member.name}: {member.path} was moved, and it is not clear what belongs to it: {places}",
+            hint=f"move it back: git -C {member.repository.path} worktree move {found[0].path} {member.path}",
+        )
+    place = os.path.realpath(found[0].path)
+    if processes := _processes.inside([place]):
+        raise UserError(
+            f"repository {member.name}: {member.path} was moved to {found[0].path}, where processes are at work: "
+            + ", ".join(map(str, processes)),
+            hint="end them first: kill " + " ".join(str(process.pid) for process in processes),
+        )
+    view.known |= {place}
+    member.move_to(found[0].path)
+
+
 def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str | None] | None) -> Look | None:
     """Look at a member before it goes; None where there is nothing.
 
@@ -837,6 +964,8 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
     """
     standing = view.standing(member.path)
     if standing is None:
+        if member.inside:
+            _whereabouts.refuse_unlisted(member.name, member.repository, member.path)
         return _look_at_leftover(member, view, params)
     half_made = standing.lock == MAKING
     mark = member.manifest
@@ -844,11 +973,9 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
     if member.adopt and owner is None:
         return None  # given back before
     if not half_made and owner != params["owner"]:
-        whose = f"belongs to {owner}, not to {params['owner']}" if owner else "was not made by this collection"
-        raise UserError(
-            f"repository {member.name}: the worktree {member.path} {whose}",
-            hint=f"git -C {member.repository.path} worktree remove {member.path}, if nobody needs it",
-        )
+        whose, way_out = _whereabouts.whose(owner, params["owner"])
+        by_hand = f"git -C {member.repository.path} worktree remove {member.path}, if nobody needs it"
+        raise UserError(f"repository {member.name}: the worktree {member.path} {whose}", hint=way_out or by_hand)
     # A branch that was renamed is the task's still; one that was switched to, beside it, is not.
     member.switched = standing.branch not in (None, member.branch) and member.branch in view.branches
     if member.switched and params["push"] and not (mark and mark.adopted):
@@ -858,7 +985,7 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
             hint=f"switch back: git -C {member.path} switch {member.branch}; or leave push out",
         )
     member.branch = standing.branch or member.branch
-    look = Look(member, _work.Work(), standing, standing.head if standing.branch else view.branches.get(member.branch))
+    look = Look(member, standing, standing.head if standing.branch else view.branches.get(member.branch))
     look.has_branch = look.tip is not None
     member.adopt = bool(mark and mark.adopted)
     if member.adopt:
@@ -866,42 +993,60 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
     _mounts.refuse(member.path)
     if standing.lock is not None and not half_made and not params["force"]:
         raise _is_locked(member, standing.lock)
-    branch_to_delete = member.branch if params["delete_branch"] and not member.switched else None
     elsewhere = look.tip if pushed is None else pushed.get(member.path)
     held = [elsewhere] if elsewhere and params["push"] and _can_be_pushed(look) else []
-    if standing.gone:
-        look.work.commits = _work.lost_commits(
-            member.repository, standing.head, standing.branch, branch_to_delete=branch_to_delete, held=held
-        )
-    elif standing.head or not half_made:
-        look.work = _work.look(
-            member.repository,
-            member.path,
-            branch_to_delete=branch_to_delete,
-            held=held,
-            disposable=params["disposable"],
-            members=[submodule.within for submodule in member.submodules if _is_linked(submodule)],
-            half_made=half_made,
-        )
+    if params["delete_branch"]:
+        look.made = member.branch in view.made
+        look.going = _work.Going(member.branch if _goes(look, params) else None, view.made, held)
+    else:
+        look.going = _work.Going(held=held)
+    look.submodules = [submodule.within for submodule in member.submodules if _is_linked(submodule)]
+    look.work = _examine(look, member.folder, params)
     return look
+
+
+def _examine(look: Look, folder: str, params: Params) -> _work.Work:
+    """What the removal of a member would lose, looked at where its folder lies now.
+
+    :raises EnvironmentFailure: git cannot say, and nothing is forced: with force, all of its files count.
+    """
+    tree, standing = look.tree(folder), look.standing
+    more: dict[str, t.Any] = {"disposable": params["disposable"], "members": look.submodules}
+    if standing is None:
+        return _work.look_at_leftover(folder, params["disposable"])
+    try:
+        if not _work.has_content(folder):
+            return _work.look_at_commits(tree, standing.head, standing.branch, look.going)
+        if not look.half_made:
+            tree.check()
+        return _work.look(tree, look.going, half_made=look.half_made, **more)
+    except EnvironmentFailure as error:
+        if not (params["force"] or look.half_made):
+            error.hint = f"{error.hint}\n      or add -e force=true: all that git does not have is then saved first"
+            raise
+    with contextlib.suppress(EnvironmentFailure):
+        # It may be the .git file alone that is broken.
+        return _work.look(tree, look.going, half_made=False, **more)
+    with _work.mended(tree) as stand_in:
+        return _work.look(stand_in, look.going, half_made=False, **more)
 
 
 def _look_at_leftover(member: Member, view: View, params: Params) -> Look | None:
     """Look at a folder that lies where a worktree would."""
-    if member.inside or member.adopt or not os.path.lexists(member.path):
+    if member.inside or member.adopt or not os.path.lexists(member.folder):
         return None
     _refuse_escape(member.repository, member.path)
-    if not os.path.isdir(member.path):
+    if not os.path.isdir(member.folder):
         raise UserError(f"repository {member.name}: {member.path} is not a folder", hint=f"move it away: {member.path}")
     _mounts.refuse(member.path)
-    work = _work.look_at_leftover(member.path, params["disposable"])
+    work = _work.look_at_leftover(member.folder, params["disposable"])
     if work.files and not params["force"]:
         raise UserError(
             f"repository {member.name}: {member.path} has files, but git does not know it as a worktree, so it is "
             f"unknown what would be lost: {', '.join(work.files[: _work.AT_MOST_SHOWN])}",
             hint="look at it, then add -e force=true: the files are then saved first",
         )
-    return Look(member, work, has_branch=member.branch in view.branches)
+    return Look(member, work=work, has_branch=member.branch in view.branches)
 
 
 def _is_linked(submodule: Member) -> bool:
@@ -913,7 +1058,7 @@ def _is_linked(submodule: Member) -> bool:
 
 def _can_be_pushed(look: Look) -> bool:
     standing = look.standing
-    return bool(look.tip and standing and not standing.gone and standing.lock != MAKING)
+    return bool(look.tip and standing and not standing.gone and not look.half_made)
 
 
 def _refuse_losses(everything: t.Sequence[Look | LoneBranch], *, force: bool) -> None:
@@ -928,7 +1073,7 @@ def _refuse_losses(everything: t.Sequence[Look | LoneBranch], *, force: bool) ->
     lost: dict[str, _work.Work] = {}
     for one in everything:
         member = one.member if isinstance(one, Look) else one
-        if one.work and not (isinstance(one, Look) and one.standing and one.standing.lock == MAKING):
+        if one.work and not (isinstance(one, Look) and one.half_made):
             lost[f"{member.name} ({member.path})"] = one.work
     if not lost or force:
         return
@@ -950,7 +1095,7 @@ def _planned(looks: t.Sequence[Look], params: Params) -> list[str]:
             actions.append(f"leave worktree {member.path} to the tool that made it")
             continue
         if look.work:
-            actions.append(f"save the work in {member.path} under {_work.SAVED}/{_task(params['owner'])}")
+            actions.append(f"save the work in {member.path} under {_elsewhere.SAVED}/{_task(params['owner'])}")
         actions.append(f"remove worktree {member.path}")
         if _goes(look, params):
             actions.append(f"delete branch {member.branch} of {member.name}")
@@ -960,19 +1105,41 @@ def _planned(looks: t.Sequence[Look], params: Params) -> list[str]:
 def _lone_planned(lone: t.Sequence[LoneBranch], params: Params) -> list[str]:
     actions = [f"push {one.branch} of {one.name} to {params['remote']}" for one in lone if params["push"] and one.tip]
     for one in lone:
-        if params["delete_branch"] and one.trees:
-            actions.append(f"leave {_kept(one)}")
+        if params["delete_branch"] and _notes([], [one]):
+            actions += [f"leave {note}" for note in _notes([], [one])]
         elif one.goes(params["delete_branch"]):
             if one.work:
-                actions.append(f"save the work in {one.path} under {_work.SAVED}/{_task(params['owner'])}")
+                actions.append(f"save the work in {one.path} under {_elsewhere.SAVED}/{_task(params['owner'])}")
             actions.append(f"delete branch {one.branch} of {one.name}")
         else:
             actions.append(f"give back branch {one.branch} of {one.name}")
     return actions
 
 
-def _kept(lone: LoneBranch) -> str:
-    return f"branch {lone.branch} of {lone.name}, which is checked out at {', '.join(lone.trees)}"
+def _gone(params: Params, looks: t.Sequence[Look]) -> list[str]:
+    """What was gone before, so that nobody takes it for removed: it may have been moved."""
+    repositories = {given["repo"]: given["name"] for given in params["worktrees"] if not os.path.isdir(given["repo"])}
+    notes = [f"repository {path} of {name}, which was gone before" for path, name in repositories.items()]
+    for look in looks:
+        member = look.member
+        if look.standing and not member.inside and not os.path.lexists(member.folder):
+            notes.append(f"worktree {member.path} of {member.name}, whose folder was gone before")
+    return notes
+
+
+def _notes(looks: t.Sequence[Look], lone: t.Sequence[LoneBranch]) -> list[str]:
+    """The branches that stay although branches are to be deleted, and why."""
+    notes = [
+        f"branch {look.member.branch} of {look.member.name}, which was not made for the task"
+        for look in looks
+        if look.tip and not look.made and not look.member.adopt and not look.member.switched
+    ]
+    for one in lone:
+        if one.trees:
+            notes.append(f"branch {one.branch} of {one.name}, which is checked out at {', '.join(one.trees)}")
+        elif one.tip and not one.is_made:
+            notes.append(f"branch {one.branch} of {one.name}, which was not made for the task")
+    return notes
 
 
 def _remove_lone(lone: LoneBranch, params: Params) -> list[dict[str, str]]:
@@ -981,7 +1148,8 @@ def _remove_lone(lone: LoneBranch, params: Params) -> list[dict[str, str]]:
 
 def _goes(look: Look, params: Params) -> bool:
     """Whether the branch is deleted too."""
-    return bool(params["delete_branch"] and look.tip and not look.member.adopt and not look.member.switched)
+    mine = look.made and not look.member.adopt and not look.member.switched
+    return bool(params["delete_branch"] and look.tip and mine)
 
 
 def _push_order(looks: t.Sequence[Look]) -> list[Member]:
@@ -1014,21 +1182,53 @@ def _push(
 
 def _remove(looks: t.Sequence[Look], params: Params) -> list[dict[str, str]]:
     """Remove a worktree and those of its submodules; returns what was saved."""
-    saved = [one for look in looks for one in _save_look(look, params)]
     for look in looks:
+        if look.member.adopt:
+            _leave(look.member)
+    going = [look for look in looks if not look.member.adopt]
+    if not going:
+        return []
+    top = t.cast(Member, _top_of(going[0].member))
+    if not os.path.lexists(top.path):
+        saved = [one for look in going for one in _look_again(look, look.member.path, params)]
+    else:
+        with _aside.taken(top.path) as place:
+            saved = [one for look in going for one in _look_again(look, look.member.below(place), params)]
+            thrown = _trash.throw_away(top.repository.common, place, called=os.path.basename(top.path))
+        top.stuck = [thrown] if _trash.is_stuck(thrown) else []
+    for look in going:
         member = look.member
-        if member.adopt:
-            _leave(member)
-            continue
-        if os.path.lexists(member.path):
-            member.repository.throw_away(member.path)
         if look.standing:
-            if look.standing.gone or look.standing.lock == MAKING:
+            if look.standing.gone or look.half_made:
                 _break_locks(member)
             if look.tip and _goes(look, params):
                 _delete_branch(member, look.tip)
             _forget(member)
+    if os.path.lexists(top.path):
+        raise EnvironmentFailure(
+            f"repository {top.name}: {top.path} is there again: a program has written to it after it was removed",
+            hint=f"end that program, then run the same command again; see who is at work there: fuser -v {top.path}",
+        )
     return saved
+
+
+def _look_again(look: Look, folder: str, params: Params) -> list[dict[str, str]]:
+    """Look at a member where nothing reaches it any more, and save what is there; returns what was saved.
+
+    :raises UserError: there is work that was not there before.
+    """
+    member = look.member
+    if _goes(look, params):
+        # Before the look, which sees all that the branch has now; what comes later keeps the branch from being deleted.
+        look.tip = member.repository.commit(f"refs/heads/{member.branch}")
+    work = _examine(look, folder, params)
+    if work.nested or (work and not (params["force"] or look.half_made)):
+        raise UserError(
+            f"repository {member.name}: {member.path} was written to while it was being removed, so it stays:\n    "
+            + "\n    ".join(work.lines()),
+            hint="end the program that writes there, then commit and push, or add -e force=true",
+        )
+    return _save(member, look.tree(folder), work, params["owner"])
 
 
 def _leave(member: Member) -> None:
@@ -1066,20 +1266,9 @@ def _leave(member: Member) -> None:
     manifest.forget()
 
 
-def _save_look(look: Look, params: Params) -> list[dict[str, str]]:
-    """Save the work; its branch, where that goes and is not what is checked out, by a ref of its own."""
-    head = look.standing.head if look.standing else None
-    saved = _save(look.member, look.work, head, params["owner"])
-    if params["delete_branch"] and look.work.commits and look.tip and look.tip != head:
-        ref = _work.keep(look.member.repository, look.tip, _task(params["owner"]))
-        restore = f"git -C {look.member.repository.path} branch {look.member.branch} {ref}"
-        saved.append({"name": look.member.name, "ref": ref, "restore": restore})
-    return saved
-
-
-def _save(member: Member, work: _work.Work, head: str | None, owner: str) -> list[dict[str, str]]:
-    saved = _work.save(member.repository, member.path, work, head=head, name=_task(owner))
-    return [{"name": member.name, **dataclasses.asdict(saved)}] if saved else []
+def _save(member: Member, tree: _work.Tree, work: _work.Work, owner: str) -> list[dict[str, str]]:
+    saved = _work.save(tree, work, name=_task(owner))
+    return [{"name": member.name, **dataclasses.asdict(one)} for one in saved]
 
 
 def _task(owner: str) -> str:
@@ -1106,7 +1295,7 @@ def _tidy(tops: t.Iterable[Member]) -> None:
     everyone = [one for top in tops for one in top.everyone if os.path.isdir(one.repository.common)]
     for member in everyone:
         if not (member.inside or member.adopt or os.path.lexists(member.path)):
-            parent = os.path.dirname(member.path)
+            parent = os.path.dirname(member.made_at)
             with contextlib.suppress(OSError):
                 while True:
                     os.rmdir(parent)
@@ -1119,7 +1308,11 @@ def _tidy(tops: t.Iterable[Member]) -> None:
             os.rmdir(os.path.join(repository.common, "worktrees"))
         if not any(Manifest.in_admin("", admin).exists for admin in repository.admins()):
             _exclude.clear(repository.common)
-    _trash.discard(dict.fromkeys(member.repository.common for member in everyone))
+    _trash.discard(_commons(tops))
+
+
+def _commons(tops: t.Iterable[Member]) -> list[str]:
+    return list(dict.fromkeys(one.repository.common for top in tops for one in top.everyone))
 
 
 # --- errors of sets ---------------------------------------------------------------------------------------------

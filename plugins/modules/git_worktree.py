@@ -126,7 +126,9 @@ options:
     default: false
   delete_branch:
     description:
-      - With O(state=absent), delete the branches too. Commits that are on no other branch or remote then count as work.
+      - With O(state=absent), delete the branches too that were made for the task. Commits that are on no other branch,
+        tag or remote then count as work.
+      - Any other branch stays, see RV(notes).
     type: bool
     default: false
   push:
@@ -252,6 +254,11 @@ worktrees:
         - The commit it is at or, in check mode, would be at. V(none) where only a fetch could tell.
       type: str
       sample: 5f2c1d9b0e6a4c8d7f3b2a1908e7d6c5b4a39281
+    existing_branch:
+      description:
+        - Whether the branch was there before the task. Such a branch is never deleted.
+      type: bool
+      sample: false
     submodules:
       description: Paths of the submodules that have a worktree of their own in it.
       type: list
@@ -312,8 +319,18 @@ branches:
   elements: str
   sample:
     - fix-login
+trash:
+  description:
+    - Folders in the trash of a repository that this user cannot remove, since another user owns files in them, or
+      something is mounted there.
+  returned: success and O(state=absent)
+  type: list
+  elements: str
+  sample: []
 notes:
-  description: Branches that were to be deleted and are not, and where they are checked out.
+  description:
+    - What was not deleted, and why. Branches that stay although O(delete_branch=true), and worktrees and repositories
+      that were gone before, maybe to another place.
   returned: success and O(state=absent)
   type: list
   elements: str

@@ -195,8 +195,9 @@ tasks:
           description:
             - V(clean), or V(dirty) where a file was edited or an operation such as a rebase is under way, in one of its
               submodules as well.
-            - V(missing) if its folder is gone or git does not know it, V(half-made) if the run that made it was killed,
-              and V(unknown) if it could not be looked at.
+            - V(missing) if its folder is gone or git does not know it, V(moved) if git knows it at another place, which
+              the drift names, V(half-made) if the run that made it was killed, and V(unknown) if it could not be looked
+              at.
             - V(branch only) where the task has its branch, and no worktree.
           type: str
           sample: clean
@@ -258,7 +259,8 @@ orphans:
   elements: dict
   contains:
     kind:
-      description: One of V(worktree), V(container), V(embedded) and V(lease).
+      description:
+        - One of V(worktree), V(container), V(embedded), V(lease), and V(trash), what a removal left in a repository.
       type: str
       sample: worktree
     name:

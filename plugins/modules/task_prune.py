@@ -98,8 +98,9 @@ leftovers:
   contains:
     kind:
       description:
-        - One of V(worktree), V(container), V(embedded), V(shared), V(lease), V(task), V(integration), the worktree that
-          integration has used, and V(golden), a golden database in whose place there is a newer one.
+        - One of V(worktree), V(container), V(embedded), V(shared), V(lease), V(task), V(trash), what removals have left
+          in a repository, V(integration), the worktree that integration has used, and V(golden), a golden database in
+          whose place there is a newer one.
       type: str
       sample: embedded
     name:

@@ -43,7 +43,8 @@ options:
   root:
     description:
       - The workspace's root folder, frozen with the record. It defaults to the working directory.
-      - With O(state=provisioning), a task that was registered for another root is refused where O(root) is given.
+      - With O(state=provisioning), a task that was registered for another root is refused where O(root) is given; with
+        O(state=removing), if that root is gone, as after the workspace folder was moved.
     type: path
   task:
     description:

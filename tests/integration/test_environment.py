@@ -12,12 +12,12 @@ from integration.repos import Sample, branches, call, git, succeeded
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _analysis,
+    _elsewhere,
     _exec,
     _gates,
     _golden,
     _pg_pull,
     _setup,
-    _work,
 )
 from ansible_collections.parallel.worktrees.plugins.module_utils._postgres import Address
 
@@ -95,6 +95,6 @@ def test_a_command_that_commits_does_not_reach_the_other(sample, other, monkeypa
     sample.remove("app", "docs", delete_branch=True, force=True)
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_CONFIG_PARAMETERS"):
         monkeypatch.delenv(name)
-    assert git(sample.docs, "for-each-ref", "--format=%(subject)", _work.SAVED) == "task"
+    assert git(sample.docs, "for-each-ref", "--format=%(subject)", _elsewhere.SAVED) == "task"
     assert git(other, "log", "--format=%s") == "first"
     assert (branches(other), branches(sample.app), branches(sample.docs)) == (["main"],) * 3

@@ -48,6 +48,7 @@ def test_the_result_tells_what_is_there(sample):
             "submodules": submodules,
             "checkout": True,
             "adopt": False,
+            "existing_branch": False,
         }
         for name, submodules in (("backend", ["migrations"]), ("docs", []))
     ]

@@ -215,12 +215,13 @@ def test_a_copied_folder_with_a_mount_is_not_replaced(tmp_path):
 
 
 def test_a_cluster_with_a_mount_is_not_removed(tmp_path):
-    there = ("/nowhere", "/nowhere/s", "127.0.0.1", 5433, "postgres", "postgres", {})
+    there: tuple[t.Any, ...] = ("/nowhere", "/nowhere/s", "127.0.0.1", 5433, "postgres", "postgres", {})
     record = _clusters.Record("a", "shop/fix", "15.4", *there)
     cluster = _clusters.Cluster(str(tmp_path), record.name)
     os.makedirs(cluster.data)
     cluster.write(record)
-    spec = {"name": record.name, "owner": record.owner, "directory": str(tmp_path), "state": "absent"}
+    spec: dict[str, t.Any] = {"name": record.name, "owner": record.owner, "directory": str(tmp_path)}
+    spec["state"] = "absent"
     with mounted(tmp_path / "precious", pathlib.Path(cluster.data, "base")):
         for check in (True, False):
             refused(call(_clusters, check=check, **spec), "user", "data/base", "umount")
