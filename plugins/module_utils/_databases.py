@@ -13,7 +13,18 @@ import dataclasses
 import os
 import typing as t
 
-from . import _clusters, _containers, _golden, _own_databases, _pg_databases, _pg_pull, _postgres, _shared, _task_branch
+from . import (
+    _clusters,
+    _containers,
+    _golden,
+    _own_databases,
+    _pg_databases,
+    _pg_programs,
+    _pg_pull,
+    _postgres,
+    _shared,
+    _task_branch,
+)
 from ._door import Operation, Params, Result, filled
 from ._errors import EnvironmentFailure, UserError
 from ._state import state_folder
@@ -110,14 +121,15 @@ def operation(params: Params, *, check: bool) -> Result:
     if params["databases"]:
         asked["database"] = None  # they are made beside the server's own
     run, _spec = BACKENDS[backend]
-    result = run(asked, check=check)
+    with _pg_programs.found_in(asked.get("bin_directory")):
+        result = run(asked, check=check)
+        if backend in OWN_SERVER and params["databases"] and params["state"] == "present":
+            result = _own_databases.ensure(asked, result, check=check)
     if params["state"] == "absent":
         if not check:
             _forget_password(secret, state_folder())
     else:
-        if backend in OWN_SERVER and params["databases"]:
-            result = _own_databases.ensure(asked, result, check=check)
-        elif backend in OWN_SERVER:
+        if backend in OWN_SERVER and not params["databases"]:
             result["databases"] = {wishes[0]["name"]: result["database"]}
         keys = {one["name"]: one["key"] for one in given}
         result["databases"] = {keys.get(name) or name: facts for name, facts in result["databases"].items()}

@@ -20,6 +20,8 @@ import typing as t
 
 from . import _clusters, _files, _hba, _options
 from ._errors import EnvironmentFailure, UserError
+from ._masking import Masking
+from ._pull_source import COMMENT, LARGE_OBJECT
 
 HOST_FILE = "/etc/parallel-worktrees/db_host.json"
 SET_UP = "set the host up: ansible-playbook parallel.worktrees.db_host"
@@ -43,6 +45,9 @@ PORTS_OPTIONS: dict[str, t.Any] = {
     "first": {"type": "int", "default": 6500},
     "last": {"type": "int", "default": 6999},
 }
+KINDS = [COMMENT, LARGE_OBJECT]
+"""Kinds of objects that hold what people wrote, and that a mask of tables does not reach."""
+
 SOURCE_OPTIONS: dict[str, t.Any] = {
     "kind": {"type": "str", "required": True, "choices": ["standby", "dump"]},
     "database": {"type": "str", "required": True},
@@ -57,6 +62,8 @@ SOURCE_OPTIONS: dict[str, t.Any] = {
     "dump": {"type": "path"},
     "extensions": {"type": "list", "elements": "str", "default": []},
     "mask": {"type": "path"},
+    "mask_verify": {"type": "str"},
+    "exclude_kinds": {"type": "list", "elements": "str", "choices": KINDS},
     "settings": {"type": "dict", "default": {}},
     "every": {"type": "str", "default": "1h"},
     "keep": {"type": "int", "default": 3},
@@ -95,6 +102,8 @@ class Source:
     :ivar sslrootcert: the certificates of who may sign that of the primary.
     :ivar slot: of the standby on the primary; None for none.
     :ivar mask: a file of SQL that runs on each golden before any branch can be made of it.
+    :ivar mask_verify: a query that must return no row then.
+    :ivar exclude_kinds: of objects that a golden does not have; None for those that the mask does not reach.
     :ivar settings: of the servers that carry the data, such as ``shared_preload_libraries``.
     :ivar every: seconds from one golden to the next.
     :ivar keep: how many goldens stay.
@@ -116,6 +125,8 @@ class Source:
     dump: str | None
     extensions: tuple[str, ...]
     mask: str | None
+    mask_verify: str | None
+    exclude_kinds: tuple[str, ...] | None
     settings: dict[str, str]
     every: float
     keep: int
@@ -124,17 +135,27 @@ class Source:
 
     def has_masked(self, mark: t.Mapping[str, t.Any]) -> bool:
         """Whether a golden of this mark is masked as it is to be now, where it is to be."""
-        return self.mask is None or mark.get("masked_by") == (self.masking() or "what cannot be read")
+        return self.mask is None or mark.get("masked_by") == (self.masked_by() or "what cannot be read")
 
-    def masking(self) -> str | None:
+    @property
+    def masking(self) -> Masking:
+        return Masking(self.mask, self.mask_verify)
+
+    def masked_by(self) -> str | None:
         """Tells what masks from anything else; None where there is nothing that could be read."""
         if self.mask is None:
             return None
         try:
-            with open(self.mask, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
+            what = [self.masking.digest(), sorted(self.excluded)]
+        except (OSError, UserError):
             return None
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The kinds of objects that a golden does not have."""
+        by_default = () if self.mask is None else KINDS
+        return frozenset(by_default if self.exclude_kinds is None else self.exclude_kinds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,7 +323,9 @@ def _read(spec: dict[str, t.Any], given: dict[str, t.Any]) -> dict[str, t.Any]:
 def _source(name: str, about: dict[str, t.Any]) -> Source:
     given = _read(SOURCE_OPTIONS, about)
     times = {key: None if given[key] is None else seconds(given[key]) for key in ("every", "keep_age", "expire")}
-    return Source(**{**given, **times, "name": name, "extensions": tuple(given["extensions"])})
+    kinds = given["exclude_kinds"]
+    lists = {"extensions": tuple(given["extensions"]), "exclude_kinds": None if kinds is None else tuple(kinds)}
+    return Source(**{**given, **times, **lists, "name": name})
 
 
 def _faults(given: dict[str, t.Any]) -> t.Iterator[str]:

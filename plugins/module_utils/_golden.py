@@ -26,6 +26,7 @@ from ._door import Params
 from ._errors import EnvironmentFailure, UserError
 from ._pg_server import Journal, Server, analyze
 from ._postgres import Address
+from ._sql_files import MIGRATION, SqlFile
 from ._state import state_folder
 
 OPTIONS: dict[str, t.Any] = {
@@ -33,6 +34,7 @@ OPTIONS: dict[str, t.Any] = {
     "dump": {"type": "path"},
     "pull": _pg_pull.OPTION,
     "files": {"type": "list", "elements": "str", "default": []},
+    "transaction": {"type": "bool", "default": True},
     "commands": {"type": "list", "elements": "str", "default": []},
     "inputs": {"type": "list", "elements": "str", "default": []},
 }
@@ -56,7 +58,7 @@ class Golden:
     folder: str
     dump: str | None
     pull: _pg_pull.Pull | None
-    files: tuple[str, ...]
+    files: tuple[SqlFile, ...]
     commands: tuple[str, ...]
     inputs: tuple[str, ...]
     extensions: tuple[str, ...]
@@ -84,24 +86,28 @@ class Golden:
             folder=folder,
             dump=None if given["dump"] is None else os.path.join(folder, given["dump"]),
             pull=None if given["pull"] is None else _pg_pull.Pull.of(given["pull"]),
-            files=_matching(folder, given["files"]),
+            files=tuple(
+                SqlFile(path, MIGRATION, folder, transaction=given["transaction"])
+                for path in _matching(folder, given["files"])
+            ),
             commands=tuple(given["commands"]),
             inputs=_matching(folder, given["inputs"]),
             extensions=tuple(sorted({*extensions})),
         )
         return dataclasses.replace(golden, name=golden._hashed())
 
-    def fill(self, address: Address, password: str, *, major: int) -> None:
+    def fill(self, address: Address, password: str, *, server: Server) -> None:
         """Build it in an empty database, as the user whom the address names.
 
+        :arg server: that it is in, for its administrator.
         :raises EnvironmentFailure: a step failed; with its last words.
         """
         if self.dump is not None:
-            _pg_dumps.Dump.of(self.dump, major).restore(address, password, connections=None, keep=())
+            _pg_dumps.Dump.of(self.dump, server.major).restore(address, password, connections=None, keep=())
         if self.pull is not None:
-            self._pull(self.pull, address, password)
-        for path in self.files:
-            _pg_dumps.run_text(path, address, password, major=major)
+            self._pull(self.pull, address, password, server)
+        for file in self.files:
+            file.run(address, password, major=server.major)
         known = {_secrets.DATABASE_PASSWORD: password}
         variables = {
             **_environment.without_postgresql(),  # they may mean another database
@@ -126,24 +132,24 @@ class Golden:
                 hint="run it again when nobody writes there",
             )
 
-    def _pull(self, pull: _pg_pull.Pull, address: Address, password: str) -> None:
+    def _pull(self, pull: _pg_pull.Pull, address: Address, password: str, server: Server) -> None:
         source = pull.look()
-        server = Server(address, password, Journal(check=False))
-        with contextlib.closing(server.connection):
-            source.check_fits(server, self.extensions, as_superuser=server.is_superuser)
-            with _new_pull() as (folder, lock):
-                source.fill(address, password, server=server, folder=folder, keep=(lock,))
+        as_superuser = server.is_superuser and address.user == server.address.user
+        source.check_fits(server, self.extensions, as_superuser=as_superuser)
+        with _new_pull() as (folder, lock):
+            source.fill(address, password, server=server, folder=folder, keep=(lock,))
 
     def _hashed(self) -> str:
         def listed(paths: t.Iterable[str]) -> list[tuple[str, str]]:
             return [(os.path.relpath(path, self.folder), _digest(path)) for path in paths]
 
-        content = [
-            *(self.owner, self.extensions, self.commands, listed(self.files), sorted(listed(self.inputs))),
+        content: list[t.Any] = [
+            *(self.owner, self.extensions, self.commands, [file.transaction for file in self.files]),
+            *(listed(part for file in self.files for part in file.parts()), sorted(listed(self.inputs))),
             None if self.dump is None else _digest(self.dump),
         ]
         if self.pull is not None:  # what is in the source is another every minute, so that is no part of it
-            content += [repr(self.pull), None if self.pull.mask is None else _digest(self.pull.mask)]
+            content += [repr(self.pull), self.pull.masking.digest()]
         return "golden_" + hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
@@ -176,7 +182,7 @@ class Goldens:
                 server.create(golden.name, address.user, None, server.strategy("auto", None))
                 with server.within(golden.name) as inside:
                     inside.create_extensions(golden.name, golden.extensions)
-                golden.fill(inner, password, major=server.major)
+                golden.fill(inner, password, server=server)
                 analyze(inner, password)
 
 

@@ -18,7 +18,7 @@ import typing as t
 
 from . import _pg_pull, _postgres
 from ._door import Params, Result, together
-from ._errors import EnvironmentFailure
+from ._errors import WorktreesError
 from ._golden import Golden
 from ._pg_databases import Wish
 from ._pg_dumps import Dump
@@ -142,7 +142,7 @@ def _pull(server: Server, wish: Wish, source: Source, password_file: str, *, rep
     if wish.extensions:
         with server.at_work_in(wish.aside) as inside:
             inside.create_extensions(wish.aside, wish.extensions)
-    server.journal.begin(source.action(wish.name))
+    server.journal.begin(source.action(wish.name, server))
     try:
         if not server.journal.check:
             source.fill(
@@ -152,7 +152,7 @@ def _pull(server: Server, wish: Wish, source: Source, password_file: str, *, rep
                 folder=_pg_pull.folder_of(password_file),
                 keep=(server.connection.fileno(),),
             )
-    except EnvironmentFailure:
+    except WorktreesError:
         server.drop(wish.aside, DROP_SECONDS)
         raise
     server.put_in_place(
@@ -202,5 +202,5 @@ def _make(server: Server, wish: Wish, golden: Golden | None) -> None:
     if golden:
         server.journal.begin(f"build database {wish.name} as {golden.name} is built")
         if not check:
-            golden.fill(address, password, major=server.major)
+            golden.fill(address, password, server=server)
     server.act(None, *marked)

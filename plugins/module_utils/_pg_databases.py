@@ -14,8 +14,8 @@ A task has one role, which owns its databases and alone may connect to them. Com
 What a killed run left half made thus belongs to the role, is named by it, and has no comment of its own: it is dropped
 and made anew. A comment that somebody overwrote makes a database a stranger's, never a half-made one.
 
-What is pulled has data that nobody is to see before they are masked. It is built aside, under another name, and the
-task's role may not connect to it: a puller, which acts as that role, fills it. At the end it is renamed, in one
+What is pulled has data that nobody is to see before they are masked. It is built aside, under another name, and belongs
+to a puller, for the owner of a database lets himself in. At the end it becomes the task's, and is renamed, in one
 transaction with its marks; the one in whose place it comes, if any, takes the other name, is a half-made one from then
 on, and is dropped.
 
@@ -37,6 +37,7 @@ import typing as t
 from . import _extensions, _pg_pull, _pg_server, _postgres, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
+from ._masking import SILENT
 from ._pg_dumps import Dump
 from ._pg_pull import Pull, Source
 from ._pg_server import EXTENSIONS, Journal, Server, administration, carry_out, compose
@@ -279,13 +280,14 @@ class Found:
     def of(cls, row: tuple[t.Any, ...]) -> Found:
         oid, name, role, comment, role_comment, is_template, is_open, limit, settings, public = row
         mark, maker = _read_mark(comment), _read_mark(role_comment)
-        half_made = comment is None and name in maker.get("creating", ())
+        # What a puller has is unmasked, so it is his alone until the end.
+        half_made = comment is None and (name in maker.get("creating", ()) or "pulls_for" in maker)
         prefix = f"{_postgres.IDENTITY_SETTING}="
         return cls(
             oid=oid,
             name=name,
             role=role,
-            owner=(maker if half_made else mark).get("owner"),
+            owner=maker.get("owner", maker.get("pulls_for")) if half_made else mark.get("owner"),
             ready=not half_made and limit != INVALID,
             is_template=is_template,
             open=is_open,
@@ -461,7 +463,7 @@ def _check_are_ours(task: Task, server: Server, role: Role | None, found: dict[s
                 f"{thing} at {server.where} {whose}", hint="choose another name, or let its owner remove it"
             )
     for one in found.values():
-        if one.role != task.role:
+        if one.role not in (task.role, task.puller):
             raise UserError(
                 f"database {one.name} was made for role {one.role}, not for {task.role}, "
                 "and to make it anew would lose its data",
@@ -634,24 +636,26 @@ def _pull(
     """
     password = secrets.token_hex(16)
     verifier = server.journal.secret = _postgres.scram_verifier(password)
-    server.create(wish.aside, task.role, None, plan.strategy)
     with _dropped_on_failure(server, task, wish.aside):
         server.act(
             None,
             compose("create role {} login password {verifier}", task.puller, verifier=verifier),
             compose("comment on role {} is {mark}", task.puller, mark=task.puller_mark),
-            compose("grant {} to {}", task.role, task.puller),
-            compose("alter role {} set role = {role}", task.puller, role=task.role),
-            compose("revoke connect on database {} from public, {}", wish.aside, task.role),
-            compose("grant connect on database {} to {}, current_user", wish.aside, task.puller),
+            *_for_administration(server, task.puller),
+        )
+        server.create(wish.aside, task.puller, None, plan.strategy)
+        server.act(
+            None,
+            compose("revoke connect on database {} from public", wish.aside),
+            compose("grant connect on database {} to current_user", wish.aside),
             compose("alter database {} connection limit {limit}", wish.aside, limit=_pg_server.NO_LIMIT),
         )
         if wish.extensions or server.version < PUBLIC_SINCE:
             with server.at_work_in(wish.aside) as inside:
                 if not server.journal.check:
-                    inside.hand_over(task.role)
+                    inside.hand_over(task.puller)
                 inside.create_extensions(wish.aside, wish.extensions)
-        server.journal.begin(source.action(wish.name))
+        server.journal.begin(source.action(wish.name, server))
         if not server.journal.check:
             source.fill(
                 dataclasses.replace(task.address(wish), user=task.puller, database=wish.aside),
@@ -660,12 +664,15 @@ def _pull(
                 folder=_pg_pull.folder_of(t.cast("str", task.password_file)),
                 keep=(server.connection.fileno(),),
             )
+            server.act(None, compose("alter database {} owner to {}", wish.aside, task.role))
+            with server.within(wish.aside) as inside:
+                inside.take_over(task.puller, task.role)
         no_mark = compose("comment on database {} is null", wish.aside)
         server.put_in_place(
             wish.aside,
             wish.name,
             *_settled(server, task, wish),
-            compose("revoke connect on database {} from {}, current_user", wish.name, task.puller),
+            compose("revoke connect on database {} from current_user", wish.name),
             compose("drop role {}", task.puller),
             *_marked(task, wish, [wish.aside, *creating] if replace else creating),
             old=[no_mark] if replace else None,
@@ -683,15 +690,23 @@ def _dropped_on_failure(server: Server, task: Task, name: str) -> t.Iterator[Non
         yield
     except Exception:
         if not server.journal.check:
-            with contextlib.suppress(_postgres.driver().Error, EnvironmentFailure):
-                server.drop(name, task.timeout)
-                _drop_puller(server, task)
+            for drop in (lambda: server.drop(name, task.timeout), lambda: _drop_puller(server, task)):
+                with contextlib.suppress(_postgres.driver().Error, EnvironmentFailure):
+                    drop()
         raise
 
 
 def _drop_puller(server: Server, task: Task) -> None:
     if server.rows(PULLER, name=task.puller, mark=task.puller_mark):
         server.act(f"drop role {task.puller}", compose("drop role {}", task.puller))
+
+
+def _for_administration(server: Server, puller: str) -> list[Composable]:
+    """What a puller's role needs besides: an administrator who can act for it, and a log that quotes no rows."""
+    if server.is_superuser:
+        silence = "alter role {{}} set {} = {{value}}"
+        return [compose(silence.format(name), puller, value=value) for name, value in SILENT.items()]
+    return [compose("grant {} to current_user", puller)]
 
 
 def _prepare(server: Server, task: Task, wish: Wish) -> list[str]:
@@ -705,7 +720,11 @@ def _prepare(server: Server, task: Task, wish: Wish) -> list[str]:
         there = set() if server.journal.check else {name for (name,) in inside.rows(EXTENSIONS)}
         owners, others = _extensions.divided(inside, [name for name in wish.extensions if name not in there])
         _extensions.create_as_admin(inside, wish.name, others)
-        if not server.journal.check:
+        # A golden database's role may have to go while copies of it stay.
+        maker = _role(server, wish.template) if wish.template else None
+        if not server.journal.check and maker is not None and maker.owner is not None:
+            inside.take_over(t.cast("str", wish.template), task.role)
+        elif not server.journal.check:
             inside.hand_over(task.role)
     return owners
 

@@ -17,9 +17,10 @@ import os
 import re
 import typing as t
 
-from . import _commands, _mounts, _pg_dumps, _postgres, _progress, _secrets
+from . import _commands, _mounts, _pg_dumps, _pg_programs, _postgres, _progress, _pull_source, _secrets
 from ._door import Params
 from ._errors import EnvironmentFailure, UserError
+from ._masking import SILENT, Masking
 from ._pg_server import Server, compose
 
 if t.TYPE_CHECKING:
@@ -36,7 +37,9 @@ OPTION: dict[str, t.Any] = {
         "tables": {"type": "list", "elements": "str", "default": []},
         "exclude_tables": {"type": "list", "elements": "str", "default": []},
         "exclude_data": {"type": "list", "elements": "str", "default": []},
+        "exclude_kinds": {"type": "list", "elements": "str"},
         "mask": {"type": "path"},
+        "mask_verify": {"type": "str"},
         "jobs": {"type": "int", "default": 4},
     },
     "mutually_exclusive": [WAYS],
@@ -53,18 +56,22 @@ VARIABLES = {"PGUSER": "user", "PGPASSWORD": "password"}
 CONNECT_SECONDS = 10
 PORT = 5432
 THOUSAND = 1000
-TABLE = re.compile(r"^\d+; 1259 (\d+) TABLE ", re.MULTILINE)
-"""A table in the list of a dump's contents, by its number in pg_class (1259)."""
-
-ABOUT = """
-select count(*), coalesce(sum(pg_table_size(c.oid)), 0)::bigint, coalesce(array_agg(distinct n.nspname::text), '{}')
-from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = any(%s::oid[])
-"""
-
 MAKEABLE = """
 select name from pg_available_extension_versions v where not superuser or (to_jsonb(v) ->> 'trusted')::bool
 """
 """The extensions that a database's owner can make."""
+
+
+ROLES = "select rolname from pg_roles"
+ENCODING = "select pg_encoding_to_char(encoding), datcollate from pg_database where datname = 'template1'"
+ASCII = "SQL_ASCII"
+"""The encoding of a database that keeps bytes as they come."""
+
+READER = (
+    *("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--file=-"),
+    *("--record-separator=\x1e", "--field-separator=\x1f"),
+)
+"""Options of psql, for names that can have anything in them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Pull:
 
     :ivar way: which of ``WAYS`` tells the URL.
     :ivar asked: what is given for it.
+    :ivar exclude_kinds: of objects, as pg_restore lists them; None for those that a mask does not reach.
     """
 
     way: str
@@ -80,7 +88,8 @@ class Pull:
     tables: tuple[str, ...]
     exclude_tables: tuple[str, ...]
     exclude_data: tuple[str, ...]
-    mask: str | None
+    exclude_kinds: tuple[str, ...] | None
+    masking: Masking
     jobs: int
 
     @classmethod
@@ -91,8 +100,15 @@ class Pull:
         if given["jobs"] < 1:
             raise UserError(f"pull: jobs is {given['jobs']}, and has to be 1 or more")
         (way,) = (way for way in WAYS if given[way] is not None)
-        lists = {key: tuple(given[key]) for key in ("tables", "exclude_tables", "exclude_data")}
-        return cls(way=way, asked=given[way], mask=given["mask"], jobs=given["jobs"], **lists)
+        kinds = given["exclude_kinds"]
+        return cls(
+            way=way,
+            asked=given[way],
+            exclude_kinds=None if kinds is None else tuple(" ".join(kind.lower().split()) for kind in kinds),
+            masking=Masking(given["mask"], given["mask_verify"]),
+            jobs=given["jobs"],
+            **{option: tuple(given[option]) for option in _pull_source.OPTIONS},
+        )
 
     def look(self) -> Source:
         """Look at the database that the URL tells, and whether it can be pulled.
@@ -100,8 +116,7 @@ class Pull:
         :raises UserError: there is no URL or no such mask.
         :raises EnvironmentFailure: its server does not let us in, or pg_dump is older or finds no such tables.
         """
-        if self.mask is not None and not (os.path.isfile(self.mask) and os.access(self.mask, os.R_OK)):
-            raise UserError(f"pull: there is no mask {self.mask} to read", hint="it is a file of SQL text")
+        self.masking.check()
         parameters = parse(self._url(), self._told)
         driver = _postgres.driver()
         try:
@@ -117,18 +132,52 @@ class Pull:
     def _looked_at(self, connection: Connection, parameters: dict[str, str]) -> Source:
         info, major = connection.info, connection.server_version // 10000
         where = f"{info.host}{'' if info.port == PORT else f':{info.port}'}/{info.dbname}"
-        source = Source(self, parameters, where, major, _pg_dumps.client("pg_dump", major, f"{where}, which is"))
+        pg_dump = _pg_programs.client("pg_dump", major, f"{where}, which is")
+        source = Source(self, parameters, where, major, pg_dump)
+        settings = {**_postgres.LIMITS, "search_path": _postgres.SEARCH_PATH}
         with connection.cursor() as cursor:
             # In this transaction, and not in the start-up packet: there may be a pooler in between.
-            cursor.execute(f"set local search_path = {_postgres.SEARCH_PATH}")
-            cursor.execute(ABOUT, (source.tables(),))
+            cursor.execute("; ".join(f"set local {name} = {value}" for name, value in settings.items()))
+        patterns = {option: getattr(self, option) for option in _pull_source.OPTIONS}
+        contents = _pull_source.contents(source, connection, patterns)
+        source = dataclasses.replace(source, contents=contents)
+        with connection.cursor() as cursor:
+            cursor.execute(_pull_source.ABOUT, {"tables": [*contents.tables], "relations": [*contents.relations]})
             ((count, size, schemas),) = cursor.fetchall()
             cursor.execute("select extname from pg_extension where extname <> 'plpgsql' order by 1")
             extensions = tuple(name for (name,) in cursor.fetchall())
+            cursor.execute(_pull_source.POLICIES, {"relations": [*contents.relations]})
+            policies = {} if "policy" in source.excluded else dict(cursor.fetchall())
+            cursor.execute("select count(*) from pg_largeobject_metadata")
+            ((large_objects,),) = cursor.fetchall()
+            cursor.execute(ENCODING.replace("'template1'", "current_database()"))
+            ((encoding, collation),) = cursor.fetchall()
+        self._check_kinds(source, large_objects)
+        takes = bool(large_objects) and not self.tables and _pull_source.LARGE_OBJECT not in source.excluded
+        _pull_source.check_readable(connection, where, contents, large_objects=takes)
         # With a choice of tables, pg_dump leaves out extensions, and even the schemas that the tables are in.
-        if self.tables:
-            return dataclasses.replace(source, count=count, size=size, schemas=tuple(schemas))
-        return dataclasses.replace(source, count=count, size=size, extensions=extensions)
+        return dataclasses.replace(
+            source,
+            count=count,
+            size=size,
+            policies=policies,
+            encoding=encoding,
+            collation=collation,
+            schemas=tuple(schemas) if self.tables else (),
+            extensions=() if self.tables else extensions,
+        )
+
+    def _check_kinds(self, source: Source, large_objects: int) -> None:
+        """
+        :raises UserError: there are no objects of a kind that is to be left out.
+        """
+        there = {*_pull_source.kinds(source.contents.listing), *([_pull_source.LARGE_OBJECT] if large_objects else [])}
+        for kind in self.exclude_kinds or ():
+            if kind not in there:
+                raise UserError(
+                    f"pull: exclude_kinds has {kind!r}, and {source.where} has no object of this kind",
+                    hint=f"the kinds there: {', '.join(sorted(there))}",
+                )
 
     @property
     def _told(self) -> str:
@@ -155,14 +204,6 @@ class Pull:
             raise UserError(f"pull: there is no URL in {self._told}", hint="set it, or leave the pull out")
         return url.strip()
 
-    @property
-    def filters(self) -> tuple[str, ...]:
-        """What pg_dump is told to take of it."""
-        return (
-            *(f"--table={pattern}" for pattern in self.tables),
-            *(f"--exclude-table={pattern}" for pattern in self.exclude_tables),
-        )
-
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -172,8 +213,12 @@ class Source:
     :ivar where: the host and the database, which may be told.
     :ivar version: the major one of its server.
     :ivar program: the pg_dump that suits it.
+    :ivar contents: what comes of it.
     :ivar extensions: what it has of them, and what comes with a pull.
     :ivar schemas: those that have to be made for the tables.
+    :ivar policies: those that come, with the roles that each names.
+    :ivar encoding: of its text.
+    :ivar collation: by which it sorts text.
     :ivar count: of the tables whose data come.
     :ivar size: of these tables, in bytes.
     """
@@ -183,24 +228,49 @@ class Source:
     where: str
     version: int
     program: str
+    contents: _pull_source.Contents = dataclasses.field(default_factory=_pull_source.Contents)
     extensions: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
+    policies: t.Mapping[str, t.Sequence[str]] = dataclasses.field(default_factory=dict)
+    encoding: str = "UTF8"
+    collation: str = ""
     count: int = 0
     size: int = 0
 
-    def action(self, database: str) -> str:
+    def action(self, database: str, server: Server | None = None) -> str:
+        """
+        :arg server: that it comes to, if there is one yet.
+        """
         tables = f"{self.count} table{'' if self.count == 1 else 's'}"
-        masked = "" if self.pull.mask is None else f", masked by {self.pull.mask}"
-        return f"pull {tables}, {_size(self.size)}, from {self.where} into database {database}{masked}"
+        mask = self.pull.masking.path
+        masked = "" if mask is None else f", masked by {mask}"
+        ((_encoding, collation),) = server.rows(ENCODING) if server else [("", self.collation)]
+        sorted_by = "" if collation == self.collation else f", sorted by {collation}, not by {self.collation} as there"
+        return f"pull {tables}, {_size(self.size)}, from {self.where} into database {database}{masked}{sorted_by}"
 
-    def tables(self) -> list[int]:
-        """The tables whose data are to come, by their numbers: pg_dump alone knows what its patterns mean."""
-        without_data = (f"--exclude-table={pattern}" for pattern in self.pull.exclude_data)
-        schema = self._pg_dump("--schema-only", "--format=custom", *without_data)
-        archive = schema.encode("utf-8", "surrogateescape")
-        program = _pg_dumps.client("pg_restore", self.version)
-        listing = _commands.must((program, "--list"), doing=f"cannot list the tables of {self.where}", stdin=archive)
-        return [int(number) for number in TABLE.findall(listing)]
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The kinds of objects that do not come."""
+        by_default = () if self.pull.masking.path is None else _pull_source.UNMASKED
+        return frozenset(by_default if self.pull.exclude_kinds is None else self.pull.exclude_kinds)
+
+    def definitions(self, filters: t.Sequence[str]) -> tuple[str, str]:
+        """Of what comes: an archive, and pg_restore's list of it."""
+        archive = self._pg_dump("--schema-only", "--format=custom", *filters)
+        return archive, self._pg_restore(archive, "--list")
+
+    def _pg_restore(self, archive: str, *options: str, keep: t.Sequence[int] = ()) -> str:
+        program = _pg_programs.client("pg_restore", self.version)
+        stdin = archive.encode("utf-8", "surrogateescape")
+        doing = f"cannot read the definitions of {self.where}"
+        return _commands.must((program, *options), doing=doing, stdin=stdin, keep=keep)
+
+    def psql(self, script: str, *variables: str) -> _commands.Completed:
+        """Run commands of psql in it, with these variables."""
+        psql = _pg_programs.client("psql", self.version)
+        argv = (psql, *READER, *(f"--set={variable}" for variable in variables), f"--dbname={self._place}")
+        limits = "".join(f"set {name} = {value};\n" for name, value in _postgres.LIMITS.items())
+        return self._run(argv, stdin=(limits + script).encode("utf-8", "surrogateescape"))
 
     def check_fits(self, server: Server, extensions: t.Iterable[str], *, as_superuser: bool) -> None:
         """Refuse what would fail at the end of a long pull.
@@ -225,37 +295,120 @@ class Source:
                 f"{self.where} has extensions that only a superuser can make: {', '.join(sorted(lacking))}",
                 hint="name them in extensions",
             )
+        if not as_superuser:
+            self._check_superusers_objects(server)
+        self._check_encoding(server)
+
+    def _check_superusers_objects(self, server: Server) -> None:
+        """
+        :raises UserError: there are objects that only a superuser can make, or whose roles only an administrator can.
+        """
+        lacking = self._lacking_roles(server)
+        if lacking:
+            named = sorted(policy for policy, roles in self.policies.items() if {*roles} & {*lacking})
+            raise UserError(
+                f"policies of {self.where} name roles that the server at {server.where} does not have: "
+                f"{', '.join(lacking)} (policy {', '.join(named[: _pull_source.MOST_NAMED])})",
+                hint=f'make them there, as in: create role "{lacking[0]}" nologin; or leave all policies out: '
+                "exclude_kinds: [policy]",
+            )
+        triggers = _pull_source.kinds(self.contents.listing).get("event trigger", [])
+        if triggers and "event trigger" not in self.excluded:
+            names = ", ".join(name.removeprefix("- ").rpartition(" ")[0] for name in triggers)
+            raise UserError(
+                f"{self.where} has event triggers, which only a superuser can make: {names}",
+                hint="leave them out: exclude_kinds: [event trigger]",
+            )
+
+    def _check_encoding(self, server: Server) -> None:
+        """
+        :raises UserError: text of the source may not be text there.
+        """
+        ((encoding, _collation),) = server.rows(ENCODING)
+        if self.encoding != encoding and encoding != ASCII and (encoding != "UTF8" or self.encoding == ASCII):
+            raise UserError(
+                f"{self.where} has the encoding {self.encoding}, and new databases of the server at {server.where} "
+                f"have {encoding}, in which not all of it can be written",
+                hint=f"pull into a server that was made with initdb --encoding={self.encoding}",
+            )
 
     def fill(
         self, target: _postgres.Address, password: str, *, server: Server, folder: str, keep: t.Sequence[int]
     ) -> None:
         """Fill an empty database, and mask what it then has.
 
-        :arg server: that it is in, for an administrator who may look at its size.
+        :arg target: the database, and its owner.
+        :arg server: that it is in, for its administrator.
         :arg folder: for the dump; what a killed run left there is removed.
         :arg keep: descriptors of locks, for the programs outlive us where we are killed.
-        :raises EnvironmentFailure: a program failed; with its last words, but for those that quote data.
+        :raises EnvironmentFailure: a program failed; of what is to be masked, without a row.
         """
+        masking = self.pull.masking
+        own = server.is_superuser and target.user == server.address.user
+        if own:
+            self._make_roles(server)
+        self._rehearse(target, password)
+        with _new_folder(folder):
+            where_to = (f"--file={folder}", "--format=directory", f"--jobs={self.pull.jobs}")
+            with _progress.told(lambda: self._dumped(folder)):
+                how = ("--compress=1", "--no-sync", *self._leaving_out, *self.contents.filters)
+                self._pg_dump(*where_to, *how, keep=keep)
+            self._make_schemas(target, password)
+            dump = _pg_dumps.Dump.of(folder, server.major, without=self.excluded, name=self.where)
+            with _progress.told(lambda: self._restored(server.size(target.database))):
+                dump.restore(
+                    target,
+                    password,
+                    connections=None,
+                    keep=keep,
+                    settings=SILENT if own else None,
+                    rows=masking.path is None,
+                )
+        masking.apply(target, password, administration=server, own=own, keep=keep)
+
+    @property
+    def _leaving_out(self) -> tuple[str, ...]:
+        """What pg_dump itself leaves out of what is not to come."""
+        options = {_pull_source.LARGE_OBJECT: "--no-blobs", _pull_source.COMMENT: "--no-comments"}
+        return tuple(option for kind, option in options.items() if kind in self.excluded)
+
+    def _make_schemas(self, target: _postgres.Address, password: str) -> None:
         from psycopg2.sql import SQL
 
-        try:
-            with _new_folder(folder):
-                where_to = (f"--file={folder}", "--format=directory", f"--jobs={self.pull.jobs}")
-                without_data = (f"--exclude-table-data={pattern}" for pattern in self.pull.exclude_data)
-                with _progress.told(lambda: self._dumped(folder)):
-                    self._pg_dump(*where_to, "--compress=1", "--no-sync", *without_data, keep=keep)
-                if self.schemas:
-                    statements = [compose("create schema if not exists {}", schema) for schema in self.schemas]
-                    # With the role that these settings have a puller take on, so that the task owns the schemas.
-                    with contextlib.closing(_postgres.connect_plainly(target, password)) as connection:
-                        connection.cursor().execute(SQL("; ").join(statements))
-                dump = _pg_dumps.Dump.of(folder, server.major)
-                with _progress.told(lambda: self._restored(server.size(target.database))):
-                    dump.restore(target, password, connections=None, keep=keep)
-            if self.pull.mask is not None:
-                _pg_dumps.run_text(self.pull.mask, target, password, major=server.major, keep=keep)
-        except EnvironmentFailure as failure:
-            raise EnvironmentFailure(without_rows(failure.message), hint=failure.hint) from None
+        if self.schemas:
+            statements = [compose("create schema if not exists {}", schema) for schema in self.schemas]
+            with contextlib.closing(_postgres.connect(target, password)) as connection:
+                connection.cursor().execute(SQL("; ").join(statements))
+
+    def _make_roles(self, server: Server) -> None:
+        """In a server of the task's own, policies get the roles that they name."""
+        for role in self._lacking_roles(server):
+            server.act(f"create role {role}, which policies name", compose("create role {} nologin", role))
+
+    def _lacking_roles(self, server: Server) -> list[str]:
+        if not self.policies:
+            return []
+        there = {role for (role,) in server.rows(ROLES)}
+        return sorted({role for roles in self.policies.values() for role in roles} - there)
+
+    def _rehearse(self, target: _postgres.Address, password: str) -> None:
+        """Make all definitions in one transaction, and roll it back, so that what cannot be made shows at once.
+
+        :raises UserError: one cannot be made.
+        """
+        contents = self.contents
+        kept = _pg_dumps.makeable(_pull_source.without_kinds(contents.listing, self.excluded))
+        with _pg_programs.in_memory(kept) as listing:
+            use = f"--use-list={_pg_programs.path_of(listing)}"
+            script = self._pg_restore(contents.archive, *_pg_dumps.LEFT_OUT, use, "--file=-", keep=(listing,))
+        schemas = "".join(f"create schema if not exists {_pull_source.quoted(schema)};\n" for schema in self.schemas)
+        failed = _pg_dumps.rehearse(schemas + script, target, password, major=self.version)
+        if failed is not None:
+            kind, name, message = failed
+            raise UserError(
+                f"pull: {kind} {name} of {self.where} cannot be made in this server: {message}",
+                hint=f"make what it needs in the server, or leave such objects out: exclude_kinds: [{kind}]",
+            )
 
     def _dumped(self, folder: str) -> str:
         """How far a dump is: each table has a file, from its beginning on."""
@@ -268,17 +421,23 @@ class Source:
         return f"pull from {self.where}: restored {_size(size)}, with {_size(self.size)} of tables"
 
     def _pg_dump(self, *options: str, keep: t.Sequence[int] = ()) -> str:
+        done = self._run((self.program, *DUMP, *options, f"--dbname={self._place}"), keep=keep)
+        if not done.ok:
+            raise done.failure(f"cannot dump {self.where}")
+        return done.stdout
+
+    @property
+    def _place(self) -> str:
+        """What may be an argument of a program."""
         from psycopg2.extensions import make_dsn
 
         hidden = (*VARIABLES.values(), "sslpassword")
-        where = make_dsn(**{key: value for key, value in self.parameters.items() if key not in hidden})
-        argv = (self.program, *DUMP, *self.pull.filters, *options, f"--dbname={where}")
+        return make_dsn(**{key: value for key, value in self.parameters.items() if key not in hidden})
+
+    def _run(self, argv: t.Sequence[str], **options: t.Any) -> _commands.Completed:
         secret = {name: self.parameters[key] for name, key in VARIABLES.items() if key in self.parameters}
-        done = _commands.run(argv, env=secret, keep=keep)
-        if not done.ok:
-            told = dataclasses.replace(done, stderr=hide(done.stderr, self.parameters))
-            raise told.failure(f"cannot dump {self.where}")
-        return done.stdout
+        done = _commands.run(argv, env=secret, **options)
+        return dataclasses.replace(done, stderr=hide(done.stderr, self.parameters))
 
 
 def parse(url: str, told: str) -> dict[str, str]:
@@ -342,11 +501,6 @@ def _new_folder(path: str) -> t.Iterator[None]:
         yield
     finally:
         _mounts.remove(path)
-
-
-def without_rows(message: str) -> str:
-    """What a program said, without the rows that it quotes."""
-    return "\n".join(line for line in message.splitlines() if not re.match(r"(.*: )?(DETAIL|CONTEXT): ", line))
 
 
 def _size(size: float) -> str:

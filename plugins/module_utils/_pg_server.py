@@ -129,6 +129,18 @@ all may make things, is left as it is where the administrator is no superuser an
 """
 
 
+POLICIES = """
+select format(
+    'alter policy %%I on %%s to %%s', p.polname, p.polrelid::regclass,
+    (
+        select string_agg(quote_ident(case rolname when %(old)s then %(new)s else rolname end), ', ')
+        from pg_roles where oid = any(p.polroles)
+    )
+)
+from pg_policy p join pg_roles r on r.rolname = %(old)s where r.oid = any(p.polroles)
+"""
+"""Names a role in the place of another in policies."""
+
 MADE = """
 select from (
     select 'pg_class'::regclass, oid from pg_class where relkind in ('r', 'p', 'v', 'm', 'f', 'S', 'c')
@@ -520,6 +532,17 @@ class Server:
         changes = [sql.SQL(text) for (text,) in self.rows(HAND_OVER, role=role)]
         for start in range(0, len(changes), AT_ONCE):
             self.act(None, *changes[start : start + AT_ONCE])
+
+    def take_over(self, old: str, new: str) -> None:
+        """Let a role own all that another has in this database, extensions included, and end what the other may do.
+
+        The other must own no database: that would be the role's, too.
+        """
+        from psycopg2 import sql
+
+        self.hand_over(new)
+        self.act(None, *(sql.SQL(text) for (text,) in self.rows(POLICIES, old=old, new=new)))
+        self.act(None, compose("reassign owned by {} to {}", old, new), compose("drop owned by {}", old))
 
     def create_extensions(self, database: str, names: t.Iterable[str]) -> None:
         """

@@ -24,8 +24,9 @@ import os
 import time
 import typing as t
 
-from . import _clusters, _commands, _mounts, _pg_dumps, _pg_pull, _postgres, _standby, _stores
+from . import _clusters, _commands, _db_host, _mounts, _pg_dumps, _postgres, _standby, _stores
 from ._errors import EnvironmentFailure, UserError, WorktreesError
+from ._masking import SILENT
 from ._pg_server import Journal, Server, compose
 
 if t.TYPE_CHECKING:
@@ -48,6 +49,15 @@ MAPPINGS = "select usename, srvname from pg_user_mappings"
 ROLES = "select rolname from pg_roles where rolname !~ '^pg_' and rolname not in (current_user, %(owner)s)"
 OTHER_DATABASES = "select datname from pg_database where datname <> all (%(kept)s)"
 PREPARED = "select gid from pg_prepared_xacts where database = %(name)s"
+NO_COMMENTS = (
+    "delete from pg_description where objoid >= 16384",
+    "delete from pg_shdescription where objoid >= 16384",
+    "delete from pg_seclabel",
+    "delete from pg_shseclabel",
+)
+UNLINK = "select lo_unlink(oid) from (select oid from pg_largeobject_metadata limit 1000) as few"
+"""Each takes a lock, of which a server has a few thousand."""
+
 OPEN_DATABASES = "select datname from pg_database where datallowconn"
 
 
@@ -249,7 +259,7 @@ def _begin(host: Host, source: Source) -> str:
         "admin": source.admin,
         "owner_role": OWNER_ROLE,
         "made_of": made_of(source),
-        "masked_by": source.masking(),
+        "masked_by": source.masked_by(),
     }
     at_rest = standby is not None and not _stores.of(host).atomic
     if standby is not None and at_rest:
@@ -319,6 +329,7 @@ def _finish(host: Host, source: Source, name: str) -> None:
         "autovacuum": "off",
         "fsync": "off",
         "unix_socket_directories": sockets,
+        **(SILENT if source.mask else {}),
     }
     if source.kind == "standby":
         _leave_behind(server.data)
@@ -392,11 +403,11 @@ def _work(host: Host, source: Source, server: _clusters.Cluster, sockets: str) -
                 outside.check_extensions(source.extensions)
                 inside.create_extensions(source.database, source.extensions)
                 dump = _pg_dumps.Dump.of(str(source.dump), outside.major)
-                with _without_data(source, "restore its dump", source.dump):
-                    dump.restore(inside.address, "", connections=None, keep=())
-            if source.mask is not None:
-                with _without_data(source, "mask its data", source.mask):
-                    _pg_dumps.run_text(source.mask, inside.address, "", major=inside.major)
+                with _explained(source, "restore its dump"):
+                    dump.restore(inside.address, "", connections=None, keep=(), rows=source.mask is None)
+            _leave_out(inside, source.excluded)
+            with _explained(source, "mask its data"):
+                source.masking.apply(inside.address, "", administration=outside, own=False, keep=())
             _hand_over(source, outside, inside)
             inside.act(None, compose("vacuum (analyze)"))
 
@@ -438,16 +449,22 @@ def _cut_off(source: Source, server: Server) -> None:
 
 
 @contextlib.contextmanager
-def _without_data(source: Source, doing: str, path: str | None) -> t.Iterator[None]:
-    """Tell of what fails without the rows that it quotes, which are those of the source."""
+def _explained(source: Source, doing: str) -> t.Iterator[None]:
+    """Say of a failure that there is no new golden."""
     try:
         yield
-    except EnvironmentFailure as failure:
-        said = _pg_pull.without_rows(failure.message)
-        raise EnvironmentFailure(
-            f"source {source.name}: cannot {doing}, so there is no new golden: {said}",
-            hint=f"correct it: {path}",
-        ) from None
+    except (EnvironmentFailure, UserError) as failure:
+        message = f"source {source.name}: cannot {doing}, so there is no new golden: {failure.message}"
+        raise type(failure)(message, hint=failure.hint) from None
+
+
+def _leave_out(server: Server, kinds: t.Collection[str]) -> None:
+    """Remove the objects of some kinds, which a copy of a standby brings with it."""
+    if _db_host.COMMENT in kinds:
+        server.act("remove comments", *map(compose, NO_COMMENTS))
+    if _db_host.LARGE_OBJECT in kinds:
+        while server.rows("select from pg_largeobject_metadata limit 1"):
+            server.act("remove large objects", compose(UNLINK))
 
 
 def _hand_over(source: Source, outside: Server, inside: Server) -> None:

@@ -34,11 +34,11 @@ where datname = %(name)s and shobj_description(oid, 'pg_database') is not null a
 SEALED = "select from pg_database where datname = %(name)s and datistemplate"
 GOLDENS = """
 select d.datname, d.oid::bigint, d.datistemplate, shobj_description(r.oid, 'pg_authid')
-from pg_database d join pg_roles r on r.oid = d.datdba
-where d.datname ~ '^golden_' and r.rolname = d.datname
+from pg_database d join pg_roles r on r.rolname = d.datname
+where d.datname ~ '^golden_'
     and starts_with(shobj_description(r.oid, 'pg_authid'), '{"owner": ')
 """
-"""Each is a role's of the same name; the later one was made the higher is its number."""
+"""Each has a role of the same name, which made what is in it; the later one was made the higher is its number."""
 
 SAME = (
     *("owner", "state", "timeout", "password_file", "databases", "pull_again"),
@@ -145,10 +145,13 @@ def _build_alone(golden: Golden, asked: Params, server: Server) -> None:
         _pg_databases.operation(given, check=False)
         address = _postgres.Address(asked["host"], asked["port"], golden.name, golden.name)
         password = _secrets.read(password_file)
-        golden.fill(address, password, major=server.major)
+        golden.fill(address, password, server=server)
         analyze(address, password)
         server.act(
             None,
+            # Its role owns no database, so that what it has in copies can be handed over.
+            compose("revoke all on database {} from {}", golden.name, golden.name),
+            compose("alter database {} owner to current_user", golden.name),
             compose("alter database {} is_template true allow_connections false", golden.name),
             compose("alter role {} nologin password null", golden.name),
         )
@@ -231,7 +234,11 @@ def remove_golden(about: dict[str, t.Any]) -> None:
     asked = filled(_pg_databases.ARGUMENT_SPEC, {**_as_admin(about), **own})
     with administration(asked, Journal(check=False)) as server:
         server.lock(name, LOOK_SECONDS)
-        server.act(f"remove golden database {name}", compose("alter database {} is_template false", name))
+        server.act(
+            f"remove golden database {name}",
+            compose("alter database {} is_template false", name),
+            compose("alter database {} owner to {}", name, name),
+        )
         _pg_databases.operation(asked, check=False)
 
 

@@ -18,7 +18,7 @@ import sys
 import time
 import typing as t
 
-from . import _db_host, _refresh, _stores
+from . import _db_host, _pg_programs, _refresh, _stores
 from ._door import Params, Result
 from ._errors import WorktreesError
 from ._pg_server import Journal
@@ -213,7 +213,8 @@ def _standing(standby: Standby, volume: _stores.Volume | None) -> str | None:
 
 
 def _renew(host: Host, source: Source) -> list[str]:
-    made = _refresh.refresh(host, source)
+    with _pg_programs.found_in(host.bin_directory):
+        made = _refresh.refresh(host, source)
     return [f"make {made}", *_retire(host, source)]
 
 

@@ -57,6 +57,9 @@ options:
         anew when it has changed.
       - Both can have C(mask), a file of SQL that runs as superuser before any branch can be made. When it is another
         one, a golden is made anew, and no branch is made of those that are there.
+      - Both can have C(mask_verify), a query, as SQL text, that must return no row then, otherwise there is no new
+        golden; and C(exclude_kinds), the kinds of objects that a golden does not have, V(comment) and V(large object).
+        It is both with a mask if not given, for a mask of tables does not reach them, and none without.
       - Both can have C(settings) of the servers, such as C(shared_preload_libraries); C(every), C(keep) and
         C(keep_age), how often a golden is made (V(1h) if not given), how many stay (V(3)) and how long at most; and
         C(expire) of the branches.

@@ -116,28 +116,52 @@ options:
             type: str
           tables:
             description:
-              - Only these tables, as patterns of C(pg_dump --table). Each has to match something.
+              - Only these tables, as patterns of C(pg_dump --table), with the tables that inherit from them, such as
+                partitions.
+              - Each pattern has to match a table. A name alone, such as V(log), is looked for in the search path of the
+                URL's user; a table of another schema is V(app.log), and V(*.log) in any. The same holds for
+                O(databases[].pull.exclude_tables) and O(databases[].pull.exclude_data).
               - Schemas are made for them. Nothing else that they need comes with them, such as types and extensions.
             type: list
             elements: str
             default: []
           exclude_tables:
             description:
-              - All but these tables, as patterns of C(pg_dump --exclude-table).
+              - All but these tables, as patterns of C(pg_dump --exclude-table), and the tables that inherit from them.
+              - Each pattern has to match a table that would come.
             type: list
             elements: str
             default: []
           exclude_data:
             description:
-              - Tables that stay empty, as patterns of C(pg_dump --exclude-table-data).
+              - Tables that stay empty, as patterns of C(pg_dump --exclude-table-data), and the tables that inherit
+                from them.
+              - Each pattern has to match a table that comes.
             type: list
             elements: str
             default: []
           mask:
             description:
               - A file of SQL text that C(psql) runs in one transaction before anybody can connect, to make personal
-                data unreadable.
+                data unreadable. C(psql) runs in the folder of the file.
+              - Materialized views that have rows are refreshed then, sequences set to the rows that they number, and
+                the planner's statistics made anew. Where the task is a superuser of the server, its tables and its log
+                (WAL) are written anew as well.
+              - A failure quotes no row, neither in the result nor in a superuser's server log.
             type: path
+          mask_verify:
+            description:
+              - A query, as SQL text, that must return no row after O(databases[].pull.mask). If it does, what was
+                pulled is dropped and the pull refused, with the number of rows.
+            type: str
+          exclude_kinds:
+            description:
+              - Kinds of objects that do not come, in the words of C(pg_restore --list), such as V(policy), V(trigger)
+                or V(event trigger); and V(large object). There has to be such an object.
+              - With O(databases[].pull.mask) it is V(comment), V(large object) and V(user mapping) if not given, which
+                a mask of tables does not reach. An empty list takes them as well.
+            type: list
+            elements: str
           jobs:
             description:
               - How many connections to the source read at once, besides one that leads them.

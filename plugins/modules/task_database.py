@@ -202,6 +202,15 @@ options:
                 description:
                   - As in O(parallel.worktrees.pg_database#module:databases[].pull.mask).
                 type: path
+              mask_verify:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.mask_verify).
+                type: str
+              exclude_kinds:
+                description:
+                  - As in O(parallel.worktrees.pg_database#module:databases[].pull.exclude_kinds).
+                type: list
+                elements: str
               jobs:
                 description:
                   - As in O(parallel.worktrees.pg_database#module:databases[].pull.jobs).
@@ -210,10 +219,17 @@ options:
           files:
             description:
               - Patterns of files with SQL text, such as V(migrations/*.sql). They run next, sorted by name within a
-                pattern.
+                pattern, by C(psql) in O(databases[].golden.folder). The files that they bring with them by C(\i),
+                C(\ir) and C(\copy) belong to what is hashed.
             type: list
             elements: str
             default: []
+          transaction:
+            description:
+              - Whether each of O(databases[].golden.files) is one transaction. Statements that cannot run in one, such
+                as C(create index concurrently), need V(false).
+            type: bool
+            default: true
           commands:
             description:
               - Lines for the shell, which run last, with E(DATABASE_URL), E(PGHOST), E(PGPORT), E(PGUSER),
@@ -276,6 +292,15 @@ options:
             description:
               - As in O(parallel.worktrees.pg_database#module:databases[].pull.mask).
             type: path
+          mask_verify:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.mask_verify).
+            type: str
+          exclude_kinds:
+            description:
+              - As in O(parallel.worktrees.pg_database#module:databases[].pull.exclude_kinds).
+            type: list
+            elements: str
           jobs:
             description:
               - As in O(parallel.worktrees.pg_database#module:databases[].pull.jobs).

@@ -515,6 +515,57 @@ def test_a_mask_that_fails_makes_no_golden_and_tells_no_data(app, folder):
         app.change(mask=None)
 
 
+OLD = "S3NTINEL"
+READABLE = """
+select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p', 'v', 'm', 'S') and n.nspname !~ '^pg_(toast|temp)'
+"""
+WITH_OLD = f"""
+create schema old authorization application; set role application;
+create table old.person (id int, email text, city text); create table old.gone (line text);
+create statistics old.both_of_them (mcv) on email, city from old.person;
+insert into old.person select n, '{OLD}' || n % 5, '{OLD} city ' || n % 5 from generate_series(1, 500) n;
+insert into old.gone select '{OLD}' || n % 5 from generate_series(1, 500) n;
+create materialized view old.shown as select email from old.person;
+create view old.between_them as select * from old.shown;
+create materialized view old.again as select * from old.between_them;
+comment on table old.person is 'of {OLD}'; comment on database app is 'of {OLD}'; reset role;
+comment on role application is 'of {OLD}'; select lo_from_bytea(4711, 'by {OLD}');
+vacuum analyze
+"""
+
+
+def test_nothing_from_before_the_mask_is_left_in_a_golden(app, primary, folder):
+    filling, _end, last = WITH_OLD.rpartition(";\n")
+    primary.psql(filling, "app")
+    primary.psql(last, "app")
+    app.catch_up(primary)
+    mask, verify = folder / "old.sql", "select from old.person where email ~ '^S3'"
+    text = "update old.person set email = 'masked', city = 'c'{}; delete from old.gone;"
+    try:
+        mask.write_text(text.format(" where id > 2"))
+        app.change(mask=str(mask), mask_verify=verify)
+        message = app.refused("user", refresh=True)
+        assert "no new golden: the result is not masked: mask_verify returned 2 rows" in message
+        mask.write_text(text.format(""))
+        golden = app.must(refresh=True)["source"]["golden"]
+        with app.served(golden) as sql:
+            for database in ("app", "postgres"):
+                relations = sql(READABLE, database)
+                for relation in relations.splitlines():
+                    assert OLD not in sql(f"select * from {relation}", database), relation
+            assert sql("select count(*) from pg_largeobject_metadata") == "0"
+            assert sql("select count(*) from old.again where email = 'masked'") == "500"
+        app.change(exclude_kinds=[])
+        golden = app.must(refresh=True)["source"]["golden"]
+        with app.served(golden) as sql:
+            assert sql("select convert_from(lo_get(4711), 'utf8')") == f"by {OLD}"
+            assert sql("select obj_description('old.person'::regclass)") == f"of {OLD}"
+    finally:
+        app.change(mask=None, mask_verify=None, exclude_kinds=None)
+        primary.psql("drop schema old cascade; select lo_unlink(4711); comment on database app is null", "app")
+
+
 def test_a_golden_takes_longer_than_a_statement_may_in_production(app, primary, folder):
     mask = folder / "slow.sql"
     mask.write_text("select pg_sleep(0.5);")

@@ -65,10 +65,12 @@ def test_commands_are_at_home_in_the_worktree(sample, tmp_path):
 def test_commands_about_databases_are_where_they_are_said_to_be(sample, tmp_path):
     golden: dict[str, t.Any] = {"folder": str(sample.docs), "dump": None, "pull": None, "files": [], "inputs": []}
     commands = [f"{{ {PROBE}; }} >{tmp_path}/golden"]
-    _golden.Golden.of({**golden, "commands": commands}, "r/shop/fix", ()).fill(Address("", 0, "", ""), "pw", major=17)
+    made = _golden.Golden.of({**golden, "transaction": True, "commands": commands}, "r/shop/fix", ())
+    made.fill(Address("", 0, "", ""), "pw", server=t.cast("t.Any", None))
     assert (tmp_path / "golden").read_text() == f"{sample.docs}\nUTF-8\n"
     line = f"cd {sample.docs} && echo postgres://host/$(git rev-parse --show-toplevel)/$(locale charmap)"
     asked = {"url_command": line, "url_file": None, "url_variable": None, "mask": None, "jobs": 1}
+    asked |= {"mask_verify": None, "exclude_kinds": None}
     pull = _pg_pull.Pull.of({**asked, "tables": [], "exclude_tables": [], "exclude_data": []})
     assert pull._url() == f"postgres://host/{sample.docs}/UTF-8"
 

@@ -322,6 +322,69 @@ def test_nobody_is_disconnected_and_nobody_gets_in(workspace, server):
         server.psql("drop database live with (force)")
 
 
+def forget_registry(state: pathlib.Path) -> None:
+    """Begin with no tasks, whatever other tests had."""
+    for file in state.glob("registry.sqlite3*"):
+        file.unlink()
+
+
+@shared
+def test_files_bring_others_with_them_and_may_need_no_transaction(workspace):
+    workspace.write("data.csv", "7")
+    workspace.write("rows.inc", "insert into shop values (8);")
+    workspace.write("2.sql", "\\copy shop from data.csv\n\\ir rows.inc\n\ncreate index concurrently on shop (n);\n")
+    before = workspace.left()
+    for check in (True, False):
+        said = refused(workspace.task(), "user", check=check)
+        assert "migration 2.sql, line 4: create index concurrently cannot run in a transaction" in said
+        assert "hint: golden.transaction: false" in said
+    assert workspace.left() == before
+    workspace.golden["transaction"] = False
+    assert shop(must(workspace.task())["database"]) == "7,8"
+    workspace.write("data.csv", "6")
+    assert shop(must(workspace.task())["database"]) == "6,8"
+    workspace.write("rows.inc", "insert into shop values (9);")
+    assert shop(must(workspace.task())["database"]) == "6,9"
+    workspace.write("2.sql", "\\i nowhere.inc")
+    assert f"there is no file {workspace.folder}/nowhere.inc" in refused(workspace.task(), "user", check=True)
+
+
+KEPT = """
+create extension pg_trgm; create publication all_of_it for table shop; alter default privileges grant select on tables
+to public; alter table shop enable row level security; create policy own on shop to current_user using (true);
+create schema apart; grant all on schema apart to current_user;
+"""
+
+
+@shared
+@pytest.mark.parametrize("admin", ["postgres", "creator"])
+def test_its_role_can_go_while_copies_of_it_stay(workspace, server, state, tmp_path, admin):
+    forget_registry(state)
+    before = {*workspace.left()}
+    task = workspace.task()
+    if admin != "postgres":
+        server.psql(f"create role {admin} login createdb createrole password 'made'")
+        (tmp_path / "admin").write_text("made", encoding="utf-8")
+        task["shared"] = {"admin_user": admin, "admin_password_file": str(tmp_path / "admin")}
+    workspace.write("3.sql", KEPT)
+    workspace.golden["files"] = ["[123].sql"]
+    workspace.tasks[0] = old = recorded(task)
+    (golden,) = {*workspace.left()} - before
+    facts = must(old)["database"]
+    owners = (
+        "select extowner::regrole from pg_extension where extname = 'pg_trgm' union all"
+        " select pubowner::regrole from pg_publication union all select unnest(polroles)::regrole from pg_policy"
+    )
+    assert psql(facts, owners).splitlines() == [facts["user"]] * 3
+    workspace.write("3.sql", f"{KEPT} -- another")
+    workspace.tasks.append(recorded({**workspace.task(), "shared": task["shared"]}))
+    del workspace.tasks[-2]
+    assert prune(backend="shared", apply=True)["changed"]
+    assert golden not in workspace.left()
+    assert server.psql(f"select from pg_roles where rolname = '{golden}'") == ""
+    assert shop(facts) == "1,2"
+
+
 @shared
 def test_an_admin_who_is_no_superuser_builds_it(workspace, server, tmp_path):
     server.psql("create role maker login createdb createrole password 'made'")
@@ -338,7 +401,9 @@ def test_an_admin_who_is_no_superuser_builds_it(workspace, server, tmp_path):
 
 A_COMMAND = {"commands": ["echo told; printenv PGPASSWORD DATABASE_URL | tee seen; exit 3"]}, ["ended with 3", "told"]
 FAILING: list[tuple[dict[str, t.Any], list[str]]] = [
-    ({"files": ["bad.sql"]}, ["bad.sql", "does not exist"]),
+    ({"files": ["bad.sql"]}, ['migration bad.sql, line 3: relation "nowhere" does not exist\nhint: correct it: ']),
+    ({"files": ["role.sql"]}, ['line 1: role "web" does not exist\nhint: make what it names in the server']),
+    ({"files": ["right.sql"]}, ["line 1: permission denied", "\nhint: the role that runs it owns the database"]),
     A_COMMAND,
     ({"commands": ["echo '-- more' >>2.sql"]}, ["has changed"]),
 ]
@@ -347,11 +412,17 @@ FAILING: list[tuple[dict[str, t.Any], list[str]]] = [
 @pytest.mark.parametrize(
     ("workspace", "broken", "words"),
     # With a container each takes seconds, and what fails is the same for all.
-    [*((backend, *one) for backend in ("shared", "embedded") for one in FAILING), ("container", *A_COMMAND)],
+    [
+        *(("shared", *one) for one in FAILING),
+        *(("embedded", *one) for one in FAILING if "right.sql" not in one[0].get("files", ())),
+        ("container", *A_COMMAND),
+    ],
     indirect=["workspace"],
 )
 def test_a_build_that_fails_leaves_nothing(workspace, broken, words):
-    workspace.write("bad.sql", "select * from nowhere;")
+    workspace.write("bad.sql", "select 1;\n\nselect * from nowhere;")
+    workspace.write("role.sql", "grant select on pg_class to web;")
+    workspace.write("right.sql", "create extension file_fdw;")
     before = workspace.left()
     task = workspace.task()
     good = dict(workspace.golden)
@@ -422,7 +493,7 @@ def test_one_beginning_is_enough(workspace):
 
 def test_prune_takes_what_a_newer_one_has_replaced(workspace, state):
     before, files = {*workspace.left()}, {*(state / "golden").glob("*")}
-    (state / "registry.sqlite3").unlink(missing_ok=True)
+    forget_registry(state)
     task = workspace.task()
     old = recorded(task)
     workspace.tasks[0] = old

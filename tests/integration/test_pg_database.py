@@ -33,7 +33,7 @@ from ports import free_port
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _clusters,
     _pg_databases,
-    _pg_dumps,
+    _pg_programs,
     _pg_server,
     _postgres,
 )
@@ -655,7 +655,7 @@ def test_a_dump_that_fails_leaves_nothing_half_made(server, task):
 def test_a_client_older_than_the_server_is_told_at_once(server, task, tmp_path, monkeypatch):
     task["databases"] = one(task, dump=dump_of(server, task))
     before = server.trace()
-    monkeypatch.setattr(_pg_dumps.glob, "glob", lambda _pattern: [])
+    monkeypatch.setattr(_pg_programs.glob, "glob", lambda _pattern: [])
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "pg_restore is not on this machine" in refused(task, "environment")
     old = tmp_path / "pg_restore"
@@ -1036,7 +1036,7 @@ def test_a_restore_that_outlives_its_run_keeps_others_off(server, task, tmp_path
     )
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(_pg_dumps.glob, "glob", lambda _pattern: [])
+    monkeypatch.setattr(_pg_programs.glob, "glob", lambda _pattern: [])
     pid, answers = fork(functools.partial(run, task))
     while not started.exists():
         time.sleep(0.01)

@@ -36,7 +36,7 @@ from integration.servers import (
 )
 from ports import free_port
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _pg_dumps, _postgres, _progress
+from ansible_collections.parallel.worktrees.plugins.module_utils import _pg_programs, _postgres, _progress
 
 USER, PASSWORD = "the_reader", "p:a\\ss w@rd/'1"
 LOCAL = 7
@@ -516,9 +516,9 @@ def test_what_cannot_be_pulled_is_told_before_anything_is_made(task, server, pro
         ("user", {"url_variable": "NOT_SET"}, "no URL in the environment variable NOT_SET"),
         ("user", {"url_file": "/nowhere/url"}, "cannot read the file /nowhere/url: No such file"),
         ("environment", {"url_command": failing}, "ended with 3: got postgresql://********@b/c"),
-        ("user", {"mask": str(tmp_path / "nowhere.sql")}, f"there is no mask {tmp_path}/nowhere.sql"),
+        ("user", {"mask": str(tmp_path / "nowhere.sql")}, "cannot read mask nowhere.sql: No such file"),
         ("user", {"jobs": 0}, "jobs is 0, and has to be 1 or more"),
-        ("environment", {"tables": ["app.persons"]}, 'no matching tables were found for pattern "app.persons"'),
+        ("user", {"tables": ["app.persons"]}, "tables has the pattern 'app.persons', which matches no table of"),
     ):
         asking(task, **pull)
         for check in (True, False):
@@ -535,7 +535,7 @@ def test_what_cannot_be_pulled_is_told_before_anything_is_made(task, server, pro
 @on(["shared"])
 def test_a_pg_dump_that_is_too_old_is_told_at_once(task, server, production, tmp_path, monkeypatch):
     before = server.trace()
-    monkeypatch.setattr(_pg_dumps.glob, "glob", lambda _pattern: [])
+    monkeypatch.setattr(_pg_programs.glob, "glob", lambda _pattern: [])
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "pg_dump is not on this machine" in refused(task, "environment")
     old = tmp_path / "pg_dump"

@@ -25,7 +25,15 @@ MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
 def golden(place: pathlib.Path, owner: str = OWNER, extensions: t.Iterable[str] = (), **more: t.Any) -> _golden.Golden:
-    asked = {"folder": str(place), "dump": None, "pull": None, "files": [], "commands": [], "inputs": [], **more}
+    asked: dict[str, t.Any] = {
+        "folder": str(place),
+        "dump": None,
+        "pull": None,
+        "files": [],
+        "commands": [],
+        "inputs": [],
+    }
+    asked |= {"transaction": True, **more}
     return _golden.Golden.of(asked, owner, extensions)
 
 
@@ -92,7 +100,7 @@ def test_a_file_that_two_patterns_match_runs_once(tmp_path):
     for name in ("a.sql", "b.sql"):
         (tmp_path / name).touch()
     paths = golden(tmp_path, files=["b.sql", "*.sql"]).files
-    assert [pathlib.Path(path).name for path in paths] == ["b.sql", "a.sql"]
+    assert [pathlib.Path(file.path).name for file in paths] == ["b.sql", "a.sql"]
 
 
 def test_a_folder_dump_counts_with_its_names(tmp_path):

@@ -294,7 +294,8 @@ def test_programs_are_run_in_one_place(name: str) -> None:
 
 FOREIGN = {
     *("max_connections", "max_replication_slots", "pg_available_extensions", "pg_default", "pg_drop_replication_slot"),
-    *("ignore_startup_parameters", "pg_dump", "pg_hba", "pg_reload_conf", "is_template"),  # PostgreSQL's
+    *("ignore_startup_parameters", "pg_dump", "pg_hba", "pg_reload_conf", "is_template", "wal_keep_size"),
+    *("max_locks_per_transaction", "search_path", "statement_timeout"),  # PostgreSQL's
     *("unprivileged_userns_clone", "node_modules", "group_vars", "to_json", "task_facts"),
 }
 """What hints name that is not ours."""

@@ -124,10 +124,7 @@ def test_a_secret_in_the_wrong_place_is_not_told() -> None:
 
 
 def test_what_is_missing_is_told() -> None:
-    assert list(_options.faults(MAIN, {"task": "a", "workspace_root": None}, resolve)) == [
-        "workspace_root is missing",
-        "worktrees_repos is missing",
-    ]
+    assert list(_options.faults(MAIN, {"task": "a"}, resolve)) == ["worktrees_repos is missing"]
 
 
 def test_a_value_that_has_to_wait_is_not_asked_for_in_vain() -> None:

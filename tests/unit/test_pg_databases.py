@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _pg_databases,
     _pg_dumps,
+    _pg_programs,
     _pg_server,
     _postgres,
 )
@@ -176,12 +177,12 @@ def test_a_way_that_the_server_does_not_know_is_told():
 
 @pytest.mark.parametrize(("major", "taken"), [(12, "14"), (14, "14"), (15, "15"), (16, "18"), (18, "18")])
 def test_the_nearest_client_that_is_not_older_is_taken(clients, major, taken):
-    assert _pg_dumps.client("pg_restore", major) == str(clients / taken)
+    assert _pg_programs.client("pg_restore", major) == str(clients / taken)
 
 
 def test_a_client_that_is_too_old_is_told(clients):
     with pytest.raises(EnvironmentFailure) as failure:
-        _pg_dumps.client("pg_restore", 19)
+        _pg_programs.client("pg_restore", 19)
     assert str(clients) not in failure.value.message
     assert failure.value.message == "pg_restore 18 is older than the server, PostgreSQL 19"
     assert failure.value.hint == "apt install postgresql-client-19"
@@ -194,9 +195,9 @@ def clients(tmp_path, monkeypatch):
         program.write_text(f"#!/bin/sh\necho 'pg_restore (PostgreSQL) {version}.3 (Debian)'\n", encoding="ascii")
         program.chmod(0o755)
     monkeypatch.setattr(
-        _pg_dumps.glob, "glob", lambda pattern: [*map(str, tmp_path.glob("1*"))] * ("usr/lib" in pattern)
+        _pg_programs.glob, "glob", lambda pattern: [*map(str, tmp_path.glob("1*"))] * ("usr/lib" in pattern)
     )
-    monkeypatch.setattr(_pg_dumps.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(_pg_programs.shutil, "which", lambda _name: None)
     return tmp_path
 
 
@@ -213,4 +214,4 @@ def clients(tmp_path, monkeypatch):
 )
 def test_a_restore_takes_no_more_connections_than_there_are(monkeypatch, contents, cores, connections, jobs):
     monkeypatch.setattr(_pg_dumps.os, "cpu_count", lambda: cores)
-    assert _pg_dumps.Dump("/d", "pg_restore", contents)._jobs(connections) == jobs
+    assert _pg_dumps.Dump("/d", "pg_restore", contents, 15, "/d")._jobs(connections) == jobs

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 import types
 import typing as t
 import urllib.parse
@@ -15,7 +17,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _pg_pull, _pg_server
+from ansible_collections.parallel.worktrees.plugins.module_utils import _pg_pull, _pg_server, _pull_source
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError, WorktreesError
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
@@ -123,11 +125,6 @@ def test_there_is_exactly_one_way_to_the_url(given, words):
     assert words in message
 
 
-def test_filters_are_pg_dumps():
-    filters = pull(tables=["a", "b.*"], exclude_tables=["c"], exclude_data=["d"]).filters
-    assert filters == ("--table=a", "--table=b.*", "--exclude-table=c")
-
-
 @pytest.mark.parametrize(
     ("count", "size", "told"),
     [
@@ -139,10 +136,12 @@ def test_filters_are_pg_dumps():
 )
 def test_sizes_are_told(count, size, told):
     assert source(count=count, size=size).action("x") == told
+    sorting = source(count=count, size=size, collation="de_DE.UTF-8").action("x", server(15))
+    assert sorting == f"{told}, sorted by C.UTF-8, not by de_DE.UTF-8 as there"
 
 
 def server(version: int) -> t.Any:
-    makeable = {_pg_pull.MAKEABLE: [("pg_trgm",)]}
+    makeable = {_pg_pull.MAKEABLE: [("pg_trgm",)], _pg_pull.ENCODING: [("UTF8", "C.UTF-8")], _pg_pull.ROLES: [("web",)]}
     return types.SimpleNamespace(
         version=version * 10000,
         major=version,
@@ -153,6 +152,54 @@ def server(version: int) -> t.Any:
             names,
         ),
     )
+
+
+LISTING = """;
+; Archive created at 2026-11-29
+213; 1259 16390 TABLE app person the_owner
+3345; 3466 16700 EVENT TRIGGER - no_drops the_owner
+3346; 0 0 COMMENT - EVENT TRIGGER no_drops the_owner
+3212; 3256 16401 POLICY app person own_rows the_owner
+3213; 0 0 COMMENT app POLICY own_rows ON person the_owner
+3214; 0 0 ROW SECURITY app person the_owner
+3215; 0 16391 MATERIALIZED VIEW DATA app shown the_owner
+3216; 1259 16391 MATERIALIZED VIEW app shown the_owner
+"""
+
+
+def test_kinds_of_objects_are_those_of_a_list():
+    assert {*_pull_source.kinds(LISTING)} == {
+        *("table", "event trigger", "comment", "policy", "row security"),
+        *("materialized view data", "materialized view"),
+    }
+
+
+def test_objects_of_a_kind_are_left_out_with_their_comments():
+    kept = _pull_source.without_kinds(LISTING, {"event trigger", "policy", "materialized view"})
+    assert [line.split(" ", 3)[3] for line in kept.splitlines() if line[0].isdigit()] == [
+        "TABLE app person the_owner",
+        "ROW SECURITY app person the_owner",
+        "MATERIALIZED VIEW DATA app shown the_owner",
+    ]
+
+
+TRIGGER = {"contents": _pull_source.Contents(listing=LISTING)}
+POLICY = {"policies": {"own on person": ["web", "authenticated"]}}
+TOLD = [
+    (TRIGGER, {}, "has event triggers, which only a superuser can make: no_drops"),
+    (TRIGGER, {"exclude_kinds": ["event  TRIGGER"]}, None),
+    (POLICY, {}, "name roles that the server at here:5432 does not have: authenticated (policy own on person)"),
+    ({"encoding": "SQL_ASCII"}, {}, "has the encoding SQL_ASCII"),
+    ({"encoding": "LATIN1"}, {}, None),
+]
+
+
+@pytest.mark.parametrize(("about", "asked", "told"), TOLD)
+def test_what_only_an_administrator_could_make_is_refused_at_the_start(about, asked, told):
+    pulled = dataclasses.replace(source(**about), pull=pull(**asked))
+    refusal = pytest.raises(UserError, match=re.escape(told)) if told else contextlib.nullcontext()
+    with refusal:
+        pulled.check_fits(server(15), [], as_superuser=False)
 
 
 @pytest.mark.parametrize(
