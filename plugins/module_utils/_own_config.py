@@ -20,6 +20,7 @@ The caller holds the repository's lock.
 from __future__ import annotations
 
 import os
+import re
 
 from . import _files
 from ._git import Repository
@@ -38,7 +39,7 @@ def put(repository: Repository, admin: str, name: str, value: str) -> None:
     settings = _settings(admin)
     if settings.get(name) != _line(name, value):
         _write(admin, {**settings, name: _line(name, value)})
-    _allow(repository)
+    allow(repository)
     if not _is_included(admin):
         _take_out(repository, admin)
         theirs = _files.read(_config(admin))
@@ -104,7 +105,13 @@ def _take_out(repository: Repository, admin: str) -> None:
         repository.must("config", "--file", _config(admin), "--unset-all", "include.path", pattern, doing=doing)
 
 
-def _allow(repository: Repository) -> None:
+def is_allowed(common: str) -> bool:
+    """Whether each worktree of a repository has a configuration of its own, as far as its configuration file says."""
+    text = _files.read(os.path.join(common, "config"))
+    return re.search(r"^\s*worktreeconfig(\s*=\s*(true|yes|on|1))?\s*$", text, re.IGNORECASE | re.MULTILINE) is not None
+
+
+def allow(repository: Repository) -> None:
     """Let each worktree have a configuration of its own.
 
     ``core.worktree``, which a submodule's repository has, and ``core.bare`` would then count for all worktrees: they go

@@ -10,6 +10,9 @@ every worktree that has none of its own (git-worktree(1), CONFIGURATION FILE). `
 latter into that of a submodule. So each worktree of ours has its own, in ``config.worktree`` itself, since git does not
 follow includes for these two. They mean nothing where the extension is not set.
 
+A submodule's repository gets that extension, and its main tree keeps its ``core.worktree`` for itself as well: without,
+``git submodule update`` in a task's worktree writes the place of the task's submodule into the configuration of all.
+
 ``core.worktree`` is for submodules, and for worktrees whose shared configuration has it, since ``git worktree move``
 leaves it as it is. It is relative, as it has to stay right where the whole repository is moved.
 """
@@ -19,7 +22,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from . import _files, _git
+from . import _files, _git, _own_config
 from ._errors import EnvironmentFailure
 from ._git import Repository
 
@@ -29,6 +32,8 @@ HINT = "run provision again: it gives the worktree settings of its own"
 def is_settled(worktree: str, admin: str, *, is_submodule: bool) -> bool:
     """Whether a worktree has its own settings."""
     text = _files.read(_config(admin))
+    if is_submodule and not _own_config.is_allowed(os.path.dirname(os.path.dirname(os.path.realpath(admin)))):
+        return False
     return text.startswith(_own(worktree, admin)) or (not is_submodule and text.startswith(_own(None, admin)))
 
 
@@ -40,6 +45,8 @@ def settle(repository: Repository, worktree: str, *, is_submodule: bool) -> None
     admin = repository.admin_in(worktree)
     if not is_settled(worktree, admin, is_submodule=is_submodule):
         _write(repository, admin, _own(worktree if is_submodule else None, admin))
+        if is_submodule:
+            _own_config.allow(repository)
     if not is_submodule and fault(worktree):
         _write(repository, admin, _own(worktree, admin))
     if found := fault(worktree):

@@ -38,11 +38,9 @@ def keep_out(sample: Sample, name: str, tree: pathlib.Path) -> None:
 
 @pytest.fixture
 def inner(sample: Sample) -> pathlib.Path:
-    """A task's submodule, whose worktrees have configurations of their own."""
+    """A task's submodule."""
     sample.make("backend")
-    inner = sample.tree("backend") / "migrations"
-    keep_out(sample, "migrations", inner)
-    return inner
+    return sample.tree("backend") / "migrations"
 
 
 def test_a_submodule_stays_itself_when_the_main_tree_is_updated(sample, inner):
@@ -55,6 +53,16 @@ def test_a_submodule_stays_itself_when_the_main_tree_is_updated(sample, inner):
     commit(inner)
     assert git(inner, "show", "--format=", "--name-only").split() == ["work"]
     assert top(sample.backend / "migrations") == sample.backend / "migrations"
+    assert not sample.make("backend")["changed"]
+
+
+@pytest.mark.parametrize("command", ["update --init --recursive", "sync --recursive", "absorbgitdirs", "init"])
+def test_submodules_are_updated_in_a_task_as_anywhere(sample, inner, command):
+    """As set-up commands do it."""
+    git(sample.tree("backend"), "submodule", "--quiet", *command.split(), env={**os.environ, **FILE_PROTOCOL})
+    main = sample.backend / "migrations"
+    assert (top(inner), top(main), top(sample.backend)) == (inner, main, sample.backend)
+    assert (git(inner, "branch", "--show-current"), status(inner), status(main)) == ("fix", "", "")
     assert not sample.make("backend")["changed"]
 
 
