@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import glob
 import hashlib
@@ -624,10 +625,12 @@ class Cluster:
                 self._give_password_and_database(record, password)
                 break
             except _postgres.driver().OperationalError as error:
-                if time.monotonic() > until:
+                is_full = _files.is_full(self.folder)
+                if is_full or time.monotonic() > until:
+                    why = f"; {self.folder}: {os.strerror(errno.ENOSPC)}" if is_full else ""
                     raise EnvironmentFailure(
-                        f"cluster {self.name} lets nobody in at {record.socket_directory}: {str(error).strip()}",
-                        hint=f"see its log: less {self.log}",
+                        f"cluster {self.name} lets nobody in at {record.socket_directory}: {str(error).strip()}{why}",
+                        hint=None if is_full else f"see its log: less {self.log}",
                     ) from error
             time.sleep(0.02)
         _postgres.wait_until_answers(

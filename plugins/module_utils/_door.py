@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ._errors import WorktreesError
+from ._errors import WorktreesError, disk_expected
 
 Params = dict[str, t.Any]
 Result = dict[str, t.Any]
@@ -50,7 +50,8 @@ class Operation(t.Protocol):
 def answer(operation: Operation, params: Params, *, check: bool, diff: bool) -> Result:
     """Carry out an operation for a door."""
     try:
-        result = operation(params, check=check)
+        with disk_expected():
+            result = operation(params, check=check)
     except WorktreesError as error:
         result = error.as_result()
     if not diff:

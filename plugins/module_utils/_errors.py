@@ -11,14 +11,25 @@ command or the change that helps. What nobody foresaw is left to crash loudly.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import typing as t
+
+DISK = {
+    os.strerror(errno.ENOSPC): "free some space, or some inodes: df -h, df -i",
+    os.strerror(errno.EDQUOT): "free some of this user's quota: quota -s",
+    os.strerror(errno.EROFS): "see why it is mounted read-only: findmnt, dmesg | tail",
+    os.strerror(errno.EIO): "look at the disk: dmesg | tail",
+}
+"""What helps where a disk is the reason, by the words that the system has for it: ours, and those of every program."""
 
 
 class WorktreesError(Exception):
     """Base of all expected failures; never raised itself.
 
     :arg message: one line: what was wrong, with which value.
-    :arg hint: the command or change that helps.
+    :arg hint: the command or change that helps; where it is left out and a disk is the reason, what helps there.
     :arg details: further keys of the module's result, such as ``files`` or ``stderr``.
     """
 
@@ -27,7 +38,7 @@ class WorktreesError(Exception):
     def __init__(self, message: str, *, hint: str | None = None, **details: t.Any) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or next((text for words, text in DISK.items() if words in message), None)
         self.details = details
 
     def as_result(self) -> dict[str, t.Any]:
@@ -59,3 +70,14 @@ class PartialFailure(WorktreesError):
     """Some members of a set were done and at least one was not; a second run resumes."""
 
     failure = "partial"
+
+
+@contextlib.contextmanager
+def disk_expected() -> t.Iterator[None]:
+    """Turn the failure of a disk that is full, read-only or broken, wherever it shows, into one that a user reads."""
+    try:
+        yield
+    except OSError as error:
+        if error.strerror not in DISK:
+            raise
+        raise EnvironmentFailure(f"cannot write {error.filename or 'to the disk'}: {error.strerror}") from error

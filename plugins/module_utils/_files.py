@@ -18,6 +18,7 @@ import typing as t
 from ._errors import EnvironmentFailure
 
 TEMPORARY = ".parallel-worktrees"
+LITTLE = 64 << 10
 
 
 def write(path: str, content: bytes, *, mode: int, owner: tuple[int, int] | None = None) -> None:
@@ -49,6 +50,12 @@ def umask() -> int:
     """What this process does not let new files have; it is not changed to be seen, as other threads make files."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
+
+
+def is_full(folder: str) -> bool:
+    """Whether a folder's disk has no space left that a server could work with."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < LITTLE
 
 
 def read(path: str) -> str:

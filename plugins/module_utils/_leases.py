@@ -55,8 +55,11 @@ def operation(params: Params, *, check: bool) -> Result:
         return moved(registry, params)
 
 
-def moved(registry: Registry, params: Params) -> Result:
-    """The same within a transaction of the caller's."""
+def moved(registry: Registry, params: Params, *, taken: t.Mapping[int, str] | None = None) -> Result:
+    """The same within a transaction of the caller's.
+
+    :arg taken: ports that others have, as is known elsewhere, each with whose it is.
+    """
     workspace = params["workspace"]
     expired: list[str] = []
     main_ports: dict[str, int] = {}
@@ -83,7 +86,7 @@ def moved(registry: Registry, params: Params) -> Result:
             expired = _end_expired(registry)
         after = {}
         for owner, lease in before.items():
-            after[owner] = lease or _take(registry, workspace, owner, ports, slots, params)
+            after[owner] = lease or _take(registry, workspace, owner, ports, slots, params, taken or {})
     # As the registry has them now, with the time at which they end.
     leases = [lease for owner in after if (lease := _leased(registry, workspace, owner))]
     actions, passed_over = list(expired), []
@@ -261,12 +264,13 @@ def _take(
     ports: dict[str, Port],
     slots: Slots,
     params: Params,
+    taken: t.Mapping[int, str],
 ) -> Lease:
     passed_over: list[dict[str, t.Any]] = []
     fixed, seconds = params["slot"], params["expires_after"]
     for slot in _candidates(owner, slots, fixed):
         numbers = {name: port["base"] + slot * port["stride"] for name, port in ports.items()}
-        reason = _occupied(registry, workspace, slot, numbers)
+        reason = _occupied(registry, workspace, slot, numbers, taken)
         if reason is None:
             break
         if slots["strategy"] != "lowest" or "slot is held" not in reason:
@@ -301,7 +305,9 @@ def _candidates(owner: str, slots: Slots, fixed: int | None) -> list[int]:
     return every
 
 
-def _occupied(registry: _registry.Registry, workspace: str, slot: int, numbers: dict[str, int]) -> str | None:
+def _occupied(
+    registry: _registry.Registry, workspace: str, slot: int, numbers: dict[str, int], elsewhere: t.Mapping[int, str]
+) -> str | None:
     """Why a slot cannot be given, or None where it can."""
     held = registry.sql.execute(
         "select owner from lease where workspace = ? and slot = ?", (workspace, slot)
@@ -314,6 +320,8 @@ def _occupied(registry: _registry.Registry, workspace: str, slot: int, numbers: 
         taken = registry.sql.execute("select workspace, owner from port where number = ?", (number,)).fetchone()
         if taken:
             return f"port {number} ({name}) is leased to {taken['owner']} of workspace {taken['workspace']}"
+        if number in elsewhere:
+            return f"port {number} ({name}) is {elsewhere[number]}"
         if is_listened_on(number):
             return f"port {number} ({name}) is taken by a process that is not ours"
     return None

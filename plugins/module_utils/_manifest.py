@@ -29,6 +29,7 @@ class Manifest:
     """The paths (relative to the worktree) of what was written there, with the signature of its content.
 
     :ivar main: the main tree of its repository, as the workspace names it.
+    :ivar ports: those of the task, by name.
     :ivar blocks: paths of somebody's own files that have a block of ours.
     :ivar env_files: paths of the files with the task's environment.
     :ivar ran: the set-up commands that have succeeded, each with what it was run on.
@@ -44,6 +45,7 @@ class Manifest:
         self.ran: list[str] = data.get("ran", [])
         self.blocks: list[str] = data.get("blocks", [])
         self.env_files: list[str] = data.get("env_files", [])
+        self.ports: dict[str, int] = data.get("ports", {})
 
     @classmethod
     def of(cls, worktree: str) -> Manifest | None:
@@ -69,7 +71,7 @@ class Manifest:
         return os.path.exists(self._path)
 
     def save(self) -> None:
-        kept = ("owner", "adopted", "main", "written", "blocks", "env_files", "ran")
+        kept = ("owner", "adopted", "main", "written", "blocks", "env_files", "ran", "ports")
         data = {name: getattr(self, name) for name in kept}
         _files.write(self._path, json.dumps(data, indent=1, sort_keys=True).encode(), mode=0o644)
 

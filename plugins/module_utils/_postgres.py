@@ -350,5 +350,6 @@ def free_port(address: str) -> int:
 def port_is_taken(address: str, port: int) -> EnvironmentFailure:
     return EnvironmentFailure(
         f"port {port} of {address} is taken by another process",
-        hint=f"see which: ss -ltnp 'sport = :{port}'",
+        hint=f"see which: ss -ltnp 'sport = :{port}'; where it has to stay, tear the task down and provision it again: "
+        "it then gets other ports",
     )

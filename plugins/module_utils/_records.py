@@ -16,7 +16,7 @@ import textwrap
 import time
 import typing as t
 
-from . import _adoption, _leases, _registry, _summary, _task_variables, _top_level, _whereabouts
+from . import _adoption, _foreign_ports, _leases, _registry, _summary, _task_variables, _top_level, _whereabouts
 from ._door import Params, Result, filled, together, warned
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._holder import Holder
@@ -100,6 +100,7 @@ def operation(params: Params, *, check: bool) -> Result:
         params = {**params, "branch": adopted["branch"]}
     if params["state"] == "ready" and not check:
         _check_worktrees(params)
+    elsewhere = _foreign_ports.within(params["repos"]) if params["lease"] and params["repos"] else {}
     with _registry.opened(params["registry"], write=not check) as registry:
         step = Step(registry, params, me, check)
         names = _names(step)
@@ -107,7 +108,7 @@ def operation(params: Params, *, check: bool) -> Result:
         after = {name: STATES[params["state"]](step, name) for name in names}
         missing = [name for name in names if after[name] is None and before[name] is None]
         summary = _summary_of(step, names, before, missing)
-        leased = _leased(step, names) if params["lease"] and params["state"] == "provisioning" else None
+        leased = _leased(step, names, elsewhere) if params["lease"] and params["state"] == "provisioning" else None
     if params["refusal"]:
         raise _retold(params["refusal"])
     actions = [text for name in names if (text := _told(name, before[name], after[name]))]
@@ -156,10 +157,11 @@ def _hidden(params: Params) -> list[str]:
     return [line for path in worktrees.values() for line in _task_variables.hidden(params["variables"], path)]
 
 
-def _leased(step: Step, names: list[str]) -> Result:
+def _leased(step: Step, names: list[str], elsewhere: t.Mapping[int, tuple[str, str]]) -> Result:
     """The leases of the tasks: together with their records, or none of both."""
     given = {**step.params["lease"], "workspace": step.workspace, "owners": names, "state": "present"}
-    return _leases.moved(step.registry, filled(_leases.ARGUMENT_SPEC, given))
+    taken = _foreign_ports.of_others(elsewhere, step.registry.id)
+    return _leases.moved(step.registry, filled(_leases.ARGUMENT_SPEC, given), taken=taken)
 
 
 def _names(step: Step) -> list[str]:

@@ -34,7 +34,7 @@ from . import (
 )
 from ._arguments import validated
 from ._door import Operation, Params, Result, together
-from ._errors import UserError, WorktreesError
+from ._errors import UserError, WorktreesError, disk_expected
 
 OPERATIONS: dict[str, tuple[Operation, dict[str, t.Any]]] = {
     "agent_file": (_agents.operation, _agents.ARGUMENT_SPEC),
@@ -125,7 +125,8 @@ def _timed(step: Params) -> t.Iterator[dict[str, t.Any]]:
     """
     about: dict[str, t.Any] = {"step": step["name"], "module": step["module"], "began": time.time()}
     try:
-        yield about
+        with disk_expected():
+            yield about
     except WorktreesError as error:
         error.details |= {**about, "ended": time.time()}
         raise

@@ -19,6 +19,7 @@ from . import (
     _branch_marks,
     _exclude,
     _files,
+    _foreign_ports,
     _git,
     _lone_branches,
     _mounts,
@@ -54,6 +55,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
         "required_if": [("checkout", True, ("path",))],
     },
     "owner": {"type": "str", "required": True},
+    "ports": {"type": "dict", "default": {}},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "force": {"type": "bool", "default": False},
     "delete_branch": {"type": "bool", "default": False},
@@ -127,9 +129,17 @@ def _make_set(params: Params, *, check: bool) -> Result:
         ready = [one for one in lone if one.is_ready]
         actions = _actions(findings, lone)
         saved: list[dict[str, str]] = []
+        if any(finding.state != "ready" for finding in findings):
+            _foreign_ports.check([member.repository for member in tops], owner, params["ports"])
+
+        def make(member: Member) -> list[dict[str, str]]:
+            kept = _make_all([found[id(one)] for one in member.everyone], owner)
+            _foreign_ports.note(member.manifest, params["ports"])
+            return kept
+
         if not check:
             outcomes = _worktree_set.in_turn(
-                lambda member: _make_all([found[id(one)] for one in member.everyone], owner),
+                make,
                 tops,
                 lambda member: member.repository.common,
             )

@@ -106,6 +106,13 @@ options:
       - To whom the worktrees belong, as in V(shop/fix-login), the workspace and the task.
     type: str
     required: true
+  ports:
+    description:
+      - The ports of the owner, by name. The marks of the worktrees name them, so that no task of another registry takes
+        them as well. One that such a task has is refused.
+    type: dict
+    default: {}
+    version_added: 1.0.0
   state:
     description:
       - With V(present), the worktrees are there.

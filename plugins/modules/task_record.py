@@ -61,7 +61,9 @@ options:
     type: path
   repos:
     description:
-      - The repositories of the workspace. With it O(worktree) has to be a linked worktree of one of them, and O(branch)
+      - The repositories of the workspace. A port that a task of another registry has, as its worktree in one of them
+        says, is passed over.
+      - With O(worktree) and these, O(worktree) has to be a linked worktree of one of them, and O(branch)
         is the one that is checked out there.
     type: list
     elements: dict

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 from integration import workspaces
-from integration.workspaces import docker, git, snapshot
+from integration.workspaces import docker, file_system, git, snapshot
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _leases
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import filled
@@ -320,18 +320,6 @@ def test_a_registry_with_torn_pages(space, tmp_path):
     registry.write_bytes(content[:100] + os.urandom(len(content) - 100))
     space.provision("any", workspace_registry=str(registry)).refused("environment", str(registry))
     assert space.traces("any") == []
-
-
-@contextlib.contextmanager
-def file_system(folder, *options):
-    """A small file system of its own; needs root, or a sudo that asks nothing."""
-    sudo = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-    owner = f"uid={os.getuid()},gid={os.getgid()}"
-    subprocess.run([*sudo, "mount", "-t", "tmpfs", "-o", ",".join((owner, *options)), "none", str(folder)], check=True)
-    try:
-        yield lambda option: subprocess.run([*sudo, "mount", "-o", f"remount,{option}", str(folder)], check=True)
-    finally:
-        subprocess.run([*sudo, "umount", str(folder)], check=True)
 
 
 def test_a_registry_on_a_full_disk(space, tmp_path):
