@@ -74,10 +74,10 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 LEAKED = """
 select datname from pg_catalog.pg_database
 where datname like %(pattern)s and not datistemplate and datname <> all (%(spared)s)
-and coalesce(pg_catalog.shobj_description(oid, 'pg_database'), '') not like '{"owner"%%'
+and coalesce(pg_catalog.shobj_description(datdba, 'pg_authid'), '') not like '{"owner"%%'
 order by datname
 """
-"""What has our mark is the database of a task, whatever it is called."""
+"""What belongs to a role with our mark is the database of a task, whatever it is called."""
 
 PASSED, WARNED, FAILED, SKIPPED = "passed", "warned", "failed", "skipped"
 

@@ -5,14 +5,15 @@
 
 Private to this collection: may change without notice.
 
-A task has one role, which owns its databases and alone may connect to them. Comments are the marks of ownership:
+A task has one role, which owns its databases and alone may connect to them. The comment on the role is the mark of
+ownership, of the role and of each database that it owns:
 
-    on the role        {"owner": <mark>, "creating": [<names>]}    before a database is made
-    on the database    {"owner": <mark>}                           when it is complete
+    on the role        {"owner": <mark>, "creating": [<names>]}    with the databases that are not complete
     on a puller        {"pulls_for": <mark>}                       a role that lives as long as a pull
 
-What a killed run left half made thus belongs to the role, is named by it, and has no comment of its own: it is dropped
-and made anew. A comment that somebody overwrote makes a database a stranger's, never a half-made one.
+Only an administrator can comment on a role, or make it the owner of a database. What its owner can change, such as the
+comment on a database, says nothing here. What a killed run left half made is named by the role: it is dropped and made
+anew.
 
 What is pulled has data that nobody is to see before they are masked. It is built aside, under another name, and belongs
 to a puller, for the owner of a database lets himself in. At the end it becomes the task's, and is renamed, in one
@@ -87,7 +88,7 @@ PULLER = "select from pg_roles where rolname = %(name)s and shobj_description(oi
 ROLE = "select oid, shobj_description(oid, 'pg_authid'), rolconnlimit from pg_roles where rolname = %(name)s"
 
 DATABASES = """
-select d.oid, d.datname, r.rolname, shobj_description(d.oid, 'pg_database'), shobj_description(r.oid, 'pg_authid'),
+select d.oid, d.datname, r.rolname, shobj_description(r.oid, 'pg_authid'),
     d.datistemplate, d.datallowconn, d.datconnlimit, s.setconfig,
     exists (
         select from aclexplode(coalesce(d.datacl, acldefault('d', d.datdba)))
@@ -234,7 +235,7 @@ class Task:
         return "" if check and not is_old else _secrets.ensure(path), is_old
 
     def mark(self, creating: t.Sequence[str] = ()) -> str:
-        """The comment that makes a database or a role ours; the role's tells what is being made as well."""
+        """The comment that makes a role and its databases ours, with the names of those that are not complete."""
         return json.dumps({"owner": self.owner, **({"creating": creating} if creating else {})})
 
 
@@ -249,8 +250,13 @@ def _name(kind: str, asked: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Role:
+    """
+    :ivar creating: names of databases that are not complete.
+    """
+
     oid: int
     owner: str | None
+    creating: tuple[str, ...]
     connection_limit: int
 
 
@@ -278,17 +284,16 @@ class Found:
 
     @classmethod
     def of(cls, row: tuple[t.Any, ...]) -> Found:
-        oid, name, role, comment, role_comment, is_template, is_open, limit, settings, public = row
-        mark, maker = _read_mark(comment), _read_mark(role_comment)
-        # What a puller has is unmasked, so it is his alone until the end.
-        half_made = comment is None and (name in maker.get("creating", ()) or "pulls_for" in maker)
+        oid, name, role, role_comment, is_template, is_open, limit, settings, public = row
+        mark = _read_mark(role_comment)
         prefix = f"{_postgres.IDENTITY_SETTING}="
         return cls(
             oid=oid,
             name=name,
             role=role,
-            owner=maker.get("owner", maker.get("pulls_for")) if half_made else mark.get("owner"),
-            ready=not half_made and limit != INVALID,
+            # What a puller has is unmasked, so it is his alone until the end.
+            owner=mark.get("owner", mark.get("pulls_for")),
+            ready=name not in mark.get("creating", ()) and "pulls_for" not in mark and limit != INVALID,
             is_template=is_template,
             open=is_open,
             connection_limit=limit,
@@ -312,13 +317,20 @@ def _read_mark(comment: str | None) -> dict[str, t.Any]:
 
 def _role(server: Server, name: str) -> Role | None:
     for oid, comment, limit in server.rows(ROLE, name=name):
-        return Role(oid, _read_mark(comment).get("owner"), limit)
+        mark = _read_mark(comment)
+        return Role(oid, mark.get("owner"), tuple(mark.get("creating", ())), limit)
     return None
 
 
 def _databases(server: Server, names: list[str] | None = None) -> dict[str, Found]:
     """Those of these names that are there, or all."""
     return {row[1]: Found.of(row) for row in server.rows(DATABASES, names=names)}
+
+
+def is_complete(server: Server, name: str) -> bool:
+    """Whether a task has a database of this name."""
+    found = _databases(server, [name]).get(name)
+    return found is not None and found.owner is not None and found.ready
 
 
 def _asked_for(server: Server, task: Task) -> dict[str, Found]:
@@ -394,10 +406,11 @@ def _present(task: Task, server: Server) -> Result:
     if not check:
         _pg_pull.forget(t.cast("str", task.password_file))
     creating = [wish.aside if plan.source else wish.name for wish, plan in new.items()]
+    creating += [name for name in (role.creating if role else ()) if name not in {*creating, *task.names, *left}]
     if not complete or any(refusals.values()):
         _give_password(server, task, password, creating, new_role=role is None)
     elif new or left:
-        server.act(None, compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)))
+        server.act(None, _marked(task, creating))
     made: list[str] = []
     for wish, plan in new.items():
         creating = creating[1:]
@@ -598,7 +611,7 @@ def _give_password(server: Server, task: Task, password: str, creating: list[str
         f"{action} {task.role}",
         compose(verb + " role {} login password {verifier}", task.role, verifier=verifier),
         *joining,
-        compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)),
+        _marked(task, creating),
     )
 
 
@@ -623,7 +636,7 @@ def _make(server: Server, task: Task, wish: Wish, plan: Plan, password: str, cre
                 limit = None if wish.connection_limit == _pg_server.NO_LIMIT else wish.connection_limit
                 keep = (server.connection.fileno(),)
                 plan.dump.restore(task.address(wish), password, connections=limit, keep=keep)
-    server.act(None, *_marked(task, wish, creating))
+    server.act(None, _marked(task, creating))
 
 
 def _pull(
@@ -667,20 +680,19 @@ def _pull(
             server.act(None, compose("alter database {} owner to {}", wish.aside, task.role))
             with server.within(wish.aside) as inside:
                 inside.take_over(task.puller, task.role)
-        no_mark = compose("comment on database {} is null", wish.aside)
         server.put_in_place(
             wish.aside,
             wish.name,
             *_settled(server, task, wish),
             compose("revoke connect on database {} from current_user", wish.name),
             compose("drop role {}", task.puller),
-            *_marked(task, wish, [wish.aside, *creating] if replace else creating),
-            old=[no_mark] if replace else None,
+            _marked(task, [wish.aside, *creating] if replace else creating),
+            old=[] if replace else None,
             timeout=task.timeout,
         )
     if replace:
         server.drop(wish.aside, task.timeout, ", which it was until now")
-        server.act(None, compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)))
+        server.act(None, _marked(task, creating))
 
 
 @contextlib.contextmanager
@@ -741,12 +753,9 @@ def _settled(server: Server, task: Task, wish: Wish) -> list[Composable]:
     ]
 
 
-def _marked(task: Task, wish: Wish, creating: list[str]) -> list[Composable]:
-    """What says that a database is complete."""
-    return [
-        compose("comment on database {} is {mark}", wish.name, mark=task.mark()),
-        compose("comment on role {} is {mark}", task.role, mark=task.mark(creating)),
-    ]
+def _marked(task: Task, creating: list[str]) -> Composable:
+    """What says which databases of a role are not complete."""
+    return compose("comment on role {} is {mark}", task.role, mark=task.mark(creating))
 
 
 def _converge(

@@ -27,10 +27,6 @@ LOOK_SECONDS = 5
 BUILD_SECONDS = 3600
 """How long a run waits for another that builds the golden database that it needs."""
 
-COMPLETE = """
-select from pg_database
-where datname = %(name)s and shobj_description(oid, 'pg_database') is not null and datconnlimit <> -2
-"""
 SEALED = "select from pg_database where datname = %(name)s and datistemplate"
 GOLDENS = """
 select d.datname, d.oid::bigint, d.datistemplate, shobj_description(r.oid, 'pg_authid')
@@ -118,7 +114,7 @@ def _build(wish: dict[str, t.Any], asked: Params, *, check: bool) -> Result:
     golden = wish["golden"]
     journal = Journal(check=check)
     with administration(asked, journal) as server:
-        if server.rows(COMPLETE, name=_postgres.fit_name(wish["name"])):
+        if _pg_databases.is_complete(server, _postgres.fit_name(wish["name"])):
             return together()  # what it was copied from matters no more
         if not check:
             server.lock(golden.name, BUILD_SECONDS)

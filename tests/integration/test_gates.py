@@ -140,7 +140,9 @@ def test_leaked_databases_are_found_and_dropped_on_request(tree, server):
     for name in ("test_db_1", "test_db_2", "test_db_mine", "test_db_task", "prod"):
         sql(server, f"create database {name}")
     # That of another task, in a server that tasks share.
-    sql(server, """comment on database test_db_task is '{"owner": "shop/other@01234567"}'""")
+    sql(server, "create role other")
+    sql(server, """comment on role other is '{"owner": "shop/other@01234567"}'""")
+    sql(server, "alter database test_db_task owner to other")
     text = refused(gate(tree, checks=checks, **around), "user", "leaked failed: leaked: test_db_1, test_db_2")
     assert "drop_leaked=true" in text
     assert verdicts(succeeded(gate(tree, checks=checks, stage="commit", **around))) == [("leaked", None, "warned")]

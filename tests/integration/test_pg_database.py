@@ -339,17 +339,36 @@ def test_what_no_task_made_is_left_alone(server, task):
     server.psql("drop role a_person")
 
 
-def test_a_comment_that_was_overwritten_costs_no_data(server, task):
+def test_what_a_task_says_of_its_databases_makes_no_difference(server, task, tmp_path):
+    """Its comments neither keep it from being provisioned and removed, nor make a database another task's."""
+    other = parameters(server, tmp_path)
+    must(other)
     must(task)
     as_task(server, task, "create table t as select 7 as x")
-    as_task(server, task, f"comment on database {task['role']} is 'mine'")
-    for state in ("present", "absent"):
-        assert "was made for no task" in refused(task, "user", state=state)
-    server.psql(f"comment on database {task['role']} is null")
-    for state in ("present", "absent"):
-        assert "was made for no task" in refused(task, "user", state=state)
+    for comment in ("'mine'", "null", f"""'{{"owner": "{other["owner"]}"}}'"""):
+        as_task(server, task, f"comment on database {task['role']} is {comment}")
+        assert not must(task)["changed"]
+        assert {"role": task["role"], "owner": task["owner"], "databases": [task["role"]]} in listing(task)
+        for state in ("present", "absent"):
+            stolen = {"databases": task["databases"], "state": state}
+            assert f"belongs to {task['owner']}, not to" in refused(other, "user", **stolen)
+    for name in (task["role"], other["role"]):
+        assert "ERROR:" in as_task(server, task, f"comment on role {name} is 'mine'")
     assert as_task(server, task, "select x from t") == "7"
-    server.psql(f"drop database {task['role']}")
+    must(task, state="absent")
+    must(other, state="absent")
+
+
+def test_what_is_half_made_and_not_asked_for_stays_half_made(server, task):
+    name, more = task["role"], f"{task['role']}_more"
+    must(task, databases=[{"name": name}, {"name": more}])
+    mark = json.dumps({"owner": task["owner"], "creating": [more]})
+    server.psql(f"comment on role {name} is '{mark}'")
+    third = f"{name}_third"
+    must(task, databases=[{"name": name}, {"name": third}])
+    done = must(task, databases=[{"name": name}, {"name": more}, {"name": third}])
+    assert f"drop database {more}, which is half made" in done["actions"]
+    must(task, databases=[{"name": name}, {"name": more}, {"name": third}], state="absent")
 
 
 @pytest.mark.parametrize("name", ["postgres", "template0", "template1", "main_db", "m" * 70])
@@ -669,12 +688,11 @@ def test_a_client_older_than_the_server_is_told_at_once(server, task, tmp_path, 
 
 @every
 def test_what_a_killed_run_left_is_made_anew(server, task):
-    """Between the database and its comment nothing but the role's comment tells whose it is."""
+    """The role's comment says so."""
     must(task)
     name = task["role"]
     for state in ("present", "absent"):
         as_task(server, task, "create table half (x int)")
-        server.psql(f"comment on database {name} is null")
         server.psql(f"""comment on role {name} is '{{"owner": "{task["owner"]}", "creating": ["{name}"]}}'""")
         assert {"role": name, "owner": task["owner"], "databases": [name]} in listing(task)
         planned, done = must(task, state=state, check=True), must(task, state=state)
