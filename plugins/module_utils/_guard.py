@@ -246,14 +246,20 @@ IFS=:
 while :; do
     for name in $names; do
         case $name in /*) place=$name ;; *) place=$folder/$name ;; esac
+        target='' how='is a link to it'
         if [ -L "$place" ]; then
             target=$(cd -- "$place" 2>/dev/null && pwd -P) || target=$(readlink "$place")
+        elif [ -f "$place/.parallel-worktrees-shared" ]; then
+            how='has links into it'
+            IFS= read -r target <"$place/.parallel-worktrees-shared"
+        fi
+        if [ -n "$target" ]; then
             if [ -n "$environment" ] && [ "$environment" != "$target" ]; then continue; fi
             case $target/ in "$top"/*) exec "$real" "$@" ;; esac
             if [ "$writes" = unless_told ]; then UV_NO_SYNC=1 exec "$real" "$@"; fi
             {
                 echo "refused: $told${verb:+ $verb} would write into $target, which other worktrees share"
-                echo "  $place is a link to it"
+                echo "  $place $how"
                 echo "hint: for one of its own, say how: install (or copy) of ${place##*/} under dependencies in the"
                 echo "      workspace file, and provision again; to install for all, cd ${target%/*}"
             } >&2

@@ -8,11 +8,12 @@ Private to this collection: may change without notice.
 
 from __future__ import annotations
 
+import functools
 import os
 import typing as t
 
-from . import _cow, _guard, _include
-from ._door import Params, Result
+from . import _cow, _dependencies, _files, _guard, _include, _mounts
+from ._door import Params, Result, warned
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import Manifest, link_signature, signature
 from ._placing import inside, keep_out_of_git, refuse_foreign
@@ -49,6 +50,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 def operation(params: Params, *, check: bool) -> Result:
     """Link and copy what the worktrees need; what a run before placed there, and was edited since, stays."""
     to_do: list[_Entry] = []
+    warnings: list[str] = []
     to_unlink: list[str] = []
     to_guard: list[str] = []
     for worktree in params["worktrees"]:
@@ -57,13 +59,14 @@ def operation(params: Params, *, check: bool) -> Result:
         entries = [_Entry(worktree, kind, given) for kind in ("link", "copy") for given in worktree[_KINDS[kind]]]
         to_do += [entry for entry in entries if entry.is_wanted()]
         to_do += _included(worktree, entries)
+        warnings += [line for entry in entries for line in entry.warnings()]
         to_unlink += [place for path in worktree["installed"] if _is_our_link(place := inside(worktree["path"], path))]
         if any(entry.is_shared_dependency for entry in entries) and not _guard.is_there(worktree["path"]):
             to_guard.append(worktree["path"])
     actions = [f"unlink {place}" for place in to_unlink]
     if not check:
         for place in to_unlink:
-            os.unlink(place)
+            _cow.make_way(place)
         keep_out_of_git((entry.worktree["path"], entry.place) for entry in to_do)
     actions += [entry.told() if check else entry.put() for entry in to_do]
     for path in to_guard:
@@ -75,6 +78,7 @@ def operation(params: Params, *, check: bool) -> Result:
         "changed": bool(actions),
         "actions": actions,
         "diff": [{**headers, "before": "", "after": "".join(f"{line}\n" for line in actions)}] if actions else [],
+        **warned(*warnings),
     }
 
 
@@ -94,6 +98,9 @@ def _included(worktree: Params, entries: t.Sequence[_Entry]) -> list[_Entry]:
 
 
 def _is_our_link(place: str) -> bool:
+    """Whether a place, or all that is in it, was linked here."""
+    if _dependencies.is_shared(place):
+        return True
     manifest = Manifest.around(place)
     return os.path.islink(place) and manifest is not None and manifest.is_ours(place)
 
@@ -112,10 +119,27 @@ class _Entry:
         self.place = inside(worktree["path"], self.path)
         self.source = os.path.normpath(os.path.join(worktree["source"], given["source"] or given["path"]))
 
+    @functools.cached_property
+    def layout(self) -> _dependencies.Layout | None:
+        """The entries to link one by one, where a link to the folder would lead to packages of the main tree."""
+        return _dependencies.layout(self.source, self.worktree["source"]) if self.kind == "link" else None
+
+    def warnings(self) -> list[str]:
+        """What a link brings from the main tree besides."""
+        is_link = self.kind == "link" and self.layout is None
+        return _dependencies.warnings(self.source, self.place, self.worktree["source"]) if is_link else []
+
     def is_wanted(self) -> bool:
         """Whether there is something to do; refuses a missing source and a place that is taken."""
         manifest = Manifest.around(self.place)
-        if self.kind == "link" and os.path.islink(self.place) and os.readlink(self.place) == self.source:
+        if self.layout and _dependencies.fits(self.place, self.layout):
+            return False
+        if (
+            self.kind == "link"
+            and not self.layout
+            and os.path.islink(self.place)
+            and os.readlink(self.place) == self.source
+        ):
             return False
         was_link = _is_our_link(self.place) and not os.path.islink(self.source)
         is_known = manifest is not None and manifest.knows(self.place) and os.path.lexists(self.place)
@@ -128,7 +152,10 @@ class _Entry:
                 f"repository {self.worktree['name']}: cannot {self.kind} {self.source}: it is missing",
                 hint="make it in the main tree first (install its dependencies), or mark the entry optional: true",
             )
-        refuse_foreign(self.place, manifest, f"{self.kind} {self.source} to")
+        if self.kind == "copy":
+            _dependencies.refuse_copy(self.source)
+        if not _dependencies.is_shared(self.place):
+            refuse_foreign(self.place, manifest, f"{self.kind} {self.source} to")
         return True
 
     @property
@@ -137,21 +164,47 @@ class _Entry:
         return self.kind == "link" and os.path.basename(self.place) in _guard.DEPENDENCIES
 
     def told(self) -> str:
-        return f"{self.kind} {self.place} from {self.source}"
+        one_by_one = ", entry by entry" if self.layout else ""
+        return f"{self.kind} {self.place} from {self.source}{one_by_one}"
 
     def put(self) -> str:
         """Place it and tell how; it is noted before it is there, so that a killed run leaves nothing unknown."""
         inside(self.worktree["path"], self.path)  # again, as a link that was just made may lead out
         os.makedirs(os.path.dirname(self.place), exist_ok=True)
+        if self.layout:
+            self._link_entries(self.layout)
+            return self.told()
         if self.kind == "link":
             self._note(link_signature(self.source))
             _cow.make_way(self.place)
             os.symlink(self.source, self.place)
             return self.told()
-        if os.path.islink(self.place):
-            os.unlink(self.place)
-        way = _cow.copy(self.source, self.place, before=lambda copied: self._note(signature(copied)))
-        return f"{self.told()} ({'shared blocks' if way == 'reflink' else 'full copy'})"
+        if _is_our_link(self.place):
+            _cow.make_way(self.place)
+        repaired = 0
+
+        def complete(copied: str) -> None:
+            nonlocal repaired
+            places = {"source": self.source, "place": self.place}
+            repaired = _dependencies.repair(copied, **places, main=self.worktree["source"], tree=self.worktree["path"])
+            self._note(signature(copied))
+
+        way = _cow.copy(self.source, self.place, before=complete)
+        told = f"{self.told()} ({'shared blocks' if way == 'reflink' else 'full copy'})"
+        return f"{told}, and name the worktree in {repaired} files of it" if repaired else told
+
+    def _link_entries(self, layout: _dependencies.Layout) -> None:
+        """Link the entries one by one; a folder that has some of them gets the others."""
+        if _dependencies.is_shared(self.place):
+            _dependencies.build(self.place, self.source, layout)
+            self._note(signature(self.place))
+            return
+        _cow.make_way(self.place)
+        partial = _files.temporary_name(*os.path.split(self.place))
+        _mounts.remove(partial)
+        _dependencies.build(partial, self.source, layout)
+        self._note(signature(partial))
+        os.rename(partial, self.place)
 
     def _note(self, value: str | None) -> None:
         manifest = Manifest.around(self.place)

@@ -57,6 +57,11 @@ options:
       links:
         description:
           - What to link to. A symbolic link of ours that points elsewhere is replaced.
+          - A C(node_modules) with links to the project's own packages (a workspace of npm, pnpm or yarn) becomes a
+            folder whose entries are linked one by one. Those packages are the worktree's own. Every call brings the
+            entries up to date, and leaves what somebody has put in their place.
+          - A C(vendor) of composer, and a virtual environment in which packages of the main tree are installed, draw
+            a warning, as they lead to its code.
         type: list
         elements: dict
         default: []
@@ -82,6 +87,8 @@ options:
             (Btrfs, XFS and others), and so takes no time and no space.
           - A copy that was made before stays as it is, even if its source has changed since. Remove it to get a new
             one.
+          - In a copied virtual environment, and in the programs of a copied C(node_modules), the paths of the main tree
+            become those of the worktree. An environment of conda is refused.
         type: list
         elements: dict
         default: []
