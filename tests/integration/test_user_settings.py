@@ -23,7 +23,7 @@ from integration.repos import (
     worktrees,
 )
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _integration
+from ansible_collections.parallel.worktrees.plugins.module_utils import _git, _integration
 
 SETTINGS = """
 [user]
@@ -191,9 +191,16 @@ def test_a_filter_program_that_is_missing_is_named(sample, kind):
     result = sample.run("docs")
     refused(result, "environment", "checking out fix")
     assert "apt install git-no-such-lfs" in result["hint"]
-    removed = sample.remove("docs")
-    assert (removed["branches"], branches(sample.docs)) == ([], ["main"])
+    assert [*sample.remove("docs")["branches"], "main"] == branches(sample.docs)
     git(sample.docs, "config", f"filter.big.{kind}", "cat" if kind == "smudge" else "")
     git(sample.docs, "config", "filter.big.required", "false")
     sample.make("docs")
     assert (sample.tree("docs") / "a.bin").read_text() == "big\n"
+
+
+def test_a_branch_that_was_never_made_is_not_said_to_stay(sample):
+    """As a run leaves it that was killed before it made the branch."""
+    making = ("--detach", "--lock", "--reason", _git.MAKING)
+    git(sample.docs, "worktree", "add", "--quiet", *making, str(sample.tree("docs")))
+    assert sample.remove("docs")["branches"] == []
+    assert branches(sample.docs) == ["main"]
