@@ -88,10 +88,13 @@ class Manifest:
         former = self.written.get(key, "").split()[-1:]
         self.written[key] = " ".join(dict.fromkeys([*former, value]))
 
-    def is_ours(self, path: str) -> bool:
-        """Whether a path still has a content that was written here."""
+    def is_ours(self, path: str, *, at: str | None = None) -> bool:
+        """Whether a path still has a content that was written here.
+
+        :arg at: where it lies now.
+        """
         noted = self.written.get(self._key(path), "")
-        return bool(noted) and signature(path) in noted.split()
+        return bool(noted) and signature(at or path) in noted.split()
 
     def knows(self, path: str) -> bool:
         return self._key(path) in self.written

@@ -497,7 +497,9 @@ def _leave(member: Member) -> None:
             _kept_out.show(repository, member.path, path)
             repository.must("checkout-index", "--force", "--", path, doing=doing, worktree=member.path)
             continue
-        repository.throw_away(place)
+        thrown = repository.throw_away(place)
+        if not manifest.is_ours(place, at=thrown):
+            os.rename(thrown, place)  # somebody wrote to it in between
         with contextlib.suppress(OSError):
             os.removedirs(os.path.dirname(place))
     others = [

@@ -15,7 +15,7 @@ import pytest
 from integration.repos import branches, call, git, refused, saved, status, succeeded, worktrees
 from integration.workspaces import differences, snapshot
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _prune, _records, _status, _trash
+from ansible_collections.parallel.worktrees.plugins.module_utils import _prune, _records, _status, _summary, _trash
 
 SOMEBODY = 4321
 
@@ -178,6 +178,8 @@ def test_what_cannot_be_removed_is_reported_until_it_is(task, sample, monkeypatc
         f"{left}/build/root",
         f"{left}/build/root/file",
     ]
+    summary = _summary.given_back({"name": "fix", "removed": result}, style="text", check=False)
+    assert f"{left} cannot be removed by this user; remove it: sudo rm -r {left}" in summary
     task.record("absent")
     assert [(one["kind"], one["name"]) for one in task.seen["orphans"]] == [("trash", left)]
     assert (

@@ -12,10 +12,10 @@ import shutil
 import typing as t
 
 import pytest
-from integration.repos import branches, commit, git, refused, restore, saved, succeeded, worktrees
+from integration.repos import branches, call, commit, git, refused, restore, saved, succeeded, worktrees
 from integration.workspaces import differences, snapshot
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _aside, _trash
+from ansible_collections.parallel.worktrees.plugins.module_utils import _agents, _aside, _trash
 
 
 def admin_of(tree: pathlib.Path) -> pathlib.Path:
@@ -242,6 +242,27 @@ def test_removed_is_not_said_of_a_folder_that_is_there_again(sample, monkeypatch
     monkeypatch.undo()
     sample.remove("docs")
     assert sample.traces() == []
+
+
+def test_a_file_of_ours_that_is_edited_while_it_is_taken_back_stays(sample, monkeypatch):
+    """In a worktree of another tool, which stays itself."""
+    tree = sample.root / "theirs"
+    git(sample.docs, "worktree", "add", "--quiet", "-b", "theirs", str(tree))
+    given = [sample.member("docs", path=str(tree), branch="theirs", adopt=True)]
+    sample.make(worktrees=given)
+    succeeded(
+        call(_agents, worktrees=[{"name": "docs", "path": str(tree)}], files=[{"path": "AGENTS.md"}], text="Rule.")
+    )
+    throw_away = _trash.throw_away
+
+    def edited(common, path, **options):
+        pathlib.Path(path).write_text("mine\n")
+        return throw_away(common, path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_trash, "throw_away", edited)
+        sample.remove(worktrees=given)
+    assert (tree / "AGENTS.md").read_text() == "mine\n"
 
 
 # Commits in unusual places

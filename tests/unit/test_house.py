@@ -377,6 +377,12 @@ def _ideas_in(path: pathlib.Path) -> set[str]:
     return found
 
 
+@module(sorted(set(IDEAS) - {"_mounts"}))
+def test_folders_are_removed_in_one_place(name: str) -> None:
+    """Only there is it seen to that nothing is removed which is mounted in a folder."""
+    assert not re.search(r"\brmtree\b|[\"']rm[\"'], [\"']-r|\brm -rf? --", IDEAS[name].read_text(encoding="utf-8"))
+
+
 @module(IDEAS)
 def test_an_idea_knows_neither_ansible_nor_a_door(name: str) -> None:
     assert name.startswith("_"), "private by its name"
