@@ -21,14 +21,14 @@ from ._errors import EnvironmentFailure, UserError
 _ENVIRONMENT: dict[str, str | None] = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
-    # Git's own words stay English, and what it runs (hooks, filters, credential helpers) does not take text for ASCII.
-    "LC_ALL": "C.UTF-8",
-    "LANGUAGE": None,
     # What a repository that is made here would be like.
     "GIT_TEMPLATE_DIR": None,
     "GIT_DEFAULT_REF_FORMAT": None,
     "GIT_DEFAULT_HASH": None,
 }
+
+_ENGLISH: dict[str, str | None] = {"LC_ALL": "C.UTF-8", "LANGUAGE": None}
+"""Git's words are read here, and what it runs (filters, credential helpers) does not take text for ASCII."""
 
 _SETTINGS = {
     # A file system monitor is a program too, and one that is wrong would hide work.
@@ -91,7 +91,8 @@ def git(
     options = (*_FOR_ALL, *(() if hooks else ("-c", "core.hooksPath=/dev/null")))
     done = _commands.run(
         ("git", "-C", folder, *options, *arguments),
-        env={**_ENVIRONMENT, **(env or {})},
+        env={**_ENVIRONMENT, **({} if hooks else _ENGLISH), **(env or {})},
+        for_task=hooks,
         stdin=stdin,
         keep=keep,
         apart=bool(keep),  # killed in the middle, git leaves locks of its own that stop every git after it

@@ -79,12 +79,14 @@ def test_hooks_of_the_project_find_what_git_gives_them(sample, other, tmp_path, 
     """What a plain push in a linked worktree has in its environment, and the locale of text."""
     hook = sample.docs / ".git" / "hooks" / "pre-push"
     hook.parent.mkdir(exist_ok=True)
-    hook.write_text(f"#!/bin/sh\nenv | sed -n 's/^GIT_[DIW].*=//p' >{tmp_path}/env; ({PROBE}) >>{tmp_path}/env\n")
+    monkeypatch.setenv("PGHOST", "db.example.com")
+    lines = ("#!/bin/sh", "{ echo $PGHOST; env | sed -n 's/^GIT_[DIW].*=//p'; ", f"{PROBE}; }} >{tmp_path}/env", "")
+    hook.write_text("\n".join(lines))
     hook.chmod(0o755)
     tree = sample.tree("docs")
     succeeded(sample.run("docs", state="absent", push=True))
     admin = sample.docs / ".git" / "worktrees" / "fix"
-    assert (tmp_path / "env").read_text() == f"{admin}\n{tree}\nUTF-8\n"
+    assert (tmp_path / "env").read_text() == f"db.example.com\n{admin}\n{tree}\nUTF-8\n"
     monkeypatch.delenv("GIT_DIR")
     assert "fix" not in branches(other)
 
