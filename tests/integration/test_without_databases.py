@@ -76,12 +76,18 @@ def test_a_variable_without_a_value_is_not_exported(space):
     assert "DATABASE_URL" not in (tree / ".task.env").read_text()
 
 
+def test_each_port_is_a_variable_and_more_variables_are_added(space):
+    number = str(space.task("plain")["ports"]["database"])
+    more = space.varied(task_variables={"MODE": "test", "TASK_SLOT": None})
+    assert environment(more, "plain", f'echo "$PORT_DATABASE"; {SHOW}')[0] == [number, "none plain none test"]
+
+
 def test_what_an_env_file_says_counts(space):
     """And what is said elsewhere is not hidden without a word."""
     (space.repository("backend") / ".env").write_text("DATABASE_URL=own\nMODE=main\n")
     (space.repository("backend") / ".env.test").write_text("OTHER=1\n")
     files = [{"repo": "backend", "path": ".env", "values": {"TASK_NAME": "file", "DATABASE_URL": "x://y"}}]
-    variables = {"TASK_NAME": "variable", "DATABASE_URL": "x://z", "MODE": "task"}
+    variables = {"TASK_NAME": "variable", "TASK_SLOT": None, "DATABASE_URL": "x://z", "MODE": "task"}
     given = {"env_files": files, "task_variables": variables, "env_shell": ["file"]}
     other = space.varied(**given)
     run = other.provision("said").must()
