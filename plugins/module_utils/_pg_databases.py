@@ -38,7 +38,6 @@ import typing as t
 from . import _extensions, _pg_pull, _pg_server, _postgres, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
-from ._masking import SILENT
 from ._pg_dumps import Dump
 from ._pg_pull import Pull, Source
 from ._pg_server import EXTENSIONS, Journal, Server, administration, carry_out, compose
@@ -654,7 +653,8 @@ def _pull(
             None,
             compose("create role {} login password {verifier}", task.puller, verifier=verifier),
             compose("comment on role {} is {mark}", task.puller, mark=task.puller_mark),
-            *_for_administration(server, task.puller),
+            # Who is no superuser can act only for a role that he is a member of.
+            *([] if server.is_superuser else [compose("grant {} to current_user", task.puller)]),
         )
         server.create(wish.aside, task.puller, None, plan.strategy)
         server.act(
@@ -711,14 +711,6 @@ def _dropped_on_failure(server: Server, task: Task, name: str) -> t.Iterator[Non
 def _drop_puller(server: Server, task: Task) -> None:
     if server.rows(PULLER, name=task.puller, mark=task.puller_mark):
         server.act(f"drop role {task.puller}", compose("drop role {}", task.puller))
-
-
-def _for_administration(server: Server, puller: str) -> list[Composable]:
-    """What a puller's role needs besides: an administrator who can act for it, and a log that quotes no rows."""
-    if server.is_superuser:
-        silence = "alter role {{}} set {} = {{value}}"
-        return [compose(silence.format(name), puller, value=value) for name, value in SILENT.items()]
-    return [compose("grant {} to current_user", puller)]
 
 
 def _prepare(server: Server, task: Task, wish: Wish) -> list[str]:

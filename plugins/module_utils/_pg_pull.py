@@ -113,21 +113,25 @@ class Pull:
     def look(self) -> Source:
         """Look at the database that the URL tells, and whether it can be pulled.
 
-        :raises UserError: there is no URL or no such mask.
-        :raises EnvironmentFailure: its server does not let us in, or pg_dump is older or finds no such tables.
+        :raises UserError: there is no URL or no such mask, or what is to come cannot be pulled.
+        :raises EnvironmentFailure: its server does not let us in, or pg_dump is older.
         """
         self.masking.check()
         parameters = parse(self._url(), self._told)
         driver = _postgres.driver()
         try:
-            given = {"connect_timeout": CONNECT_SECONDS, **parameters}
-            with contextlib.closing(_postgres.connect_by(**given)) as connection:
-                return self._looked_at(connection, parameters)
+            connection = _postgres.connect_by(**{"connect_timeout": CONNECT_SECONDS, **parameters})
         except driver.Error as error:
             raise EnvironmentFailure(
                 f"the server of the URL in {self._told} does not let us in: {hide(str(error).strip(), parameters)}",
                 hint="see whether psql gets in with it from this machine",
             ) from None  # its words have the user
+        with contextlib.closing(connection):
+            try:
+                return self._looked_at(connection, parameters)
+            except driver.Error as error:
+                said = hide(str(error).strip(), parameters)
+                raise EnvironmentFailure(f"cannot look at the database of the URL in {self._told}: {said}") from None
 
     def _looked_at(self, connection: Connection, parameters: dict[str, str]) -> Source:
         info, major = connection.info, connection.server_version // 10000
@@ -155,6 +159,8 @@ class Pull:
         self._check_kinds(source, large_objects)
         takes = bool(large_objects) and not self.tables and _pull_source.LARGE_OBJECT not in source.excluded
         _pull_source.check_readable(connection, where, contents, large_objects=takes)
+        if "fk constraint" not in source.excluded:
+            _pull_source.check_references(connection, where, contents)
         # With a choice of tables, pg_dump leaves out extensions, and even the schemas that the tables are in.
         return dataclasses.replace(
             source,
@@ -347,6 +353,10 @@ class Source:
         own = server.is_superuser and target.user == server.address.user
         if own:
             self._make_roles(server)
+        elif server.is_superuser and masking.path is not None:
+            silence = "alter role {{}} set {} = {{value}}"
+            set_all = [compose(silence.format(name), target.user, value=value) for name, value in SILENT.items()]
+            server.act(None, *set_all)
         self._rehearse(target, password)
         with _new_folder(folder):
             where_to = (f"--file={folder}", "--format=directory", f"--jobs={self.pull.jobs}")
@@ -423,7 +433,7 @@ class Source:
     def _pg_dump(self, *options: str, keep: t.Sequence[int] = ()) -> str:
         done = self._run((self.program, *DUMP, *options, f"--dbname={self._place}"), keep=keep)
         if not done.ok:
-            raise done.failure(f"cannot dump {self.where}")
+            raise EnvironmentFailure(f"cannot dump {self.where}: pg_dump {done.ending(done.stderr)}")
         return done.stdout
 
     @property

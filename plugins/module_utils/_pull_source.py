@@ -74,6 +74,16 @@ where %(large_objects)s and not pg_has_role(lomowner, 'usage') and not exists (
 )
 order by 1, 2
 """
+REFERENCES = """
+select n.nspname, c.relname, f.confrelid::regclass::text, f.conname,
+    array(select a.attname::text from pg_attribute a where a.attrelid = f.conrelid and a.attnum = any(f.conkey))
+from pg_constraint f join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace
+where f.contype = 'f' and f.convalidated and f.conparentid = 0 and f.conrelid = any(%(tables)s::oid[])
+    and f.confrelid = any(%(relations)s::oid[]) and not f.confrelid = any(%(tables)s::oid[])
+order by 1, 2, 4
+"""
+"""Foreign keys of tables whose data come, to tables whose data do not."""
+
 MOST_NAMED = 5
 
 
@@ -218,4 +228,25 @@ def check_readable(connection: Connection, where: str, found: Contents, *, large
             f"pull: {', '.join(names[:MOST_NAMED])}{more} of {where} {reason}",
             hint="grant the user of the URL what it lacks (select, or bypassrls), or leave them out: "
             "exclude_data, exclude_tables, exclude_kinds",
+        )
+
+
+def check_references(connection: Connection, where: str, found: Contents) -> None:
+    """
+    :raises UserError: rows that come refer to rows that do not, which PostgreSQL reports when all is restored.
+    """
+    from psycopg2.sql import SQL, Identifier
+
+    rows = _rows(connection, REFERENCES, tables=[*found.tables], relations=[*found.relations])
+    for schema, name, other, constraint, columns in rows:
+        refers = SQL(" and ").join(SQL("{} is not null").format(Identifier(column)) for column in columns)
+        text = SQL("select from {} where {} limit 1").format(Identifier(schema, name), refers)
+        with connection.cursor() as cursor:
+            cursor.execute(text)
+            if cursor.fetchone() is None:
+                continue
+        raise UserError(
+            f"pull: rows of {schema}.{name} in {where} refer to rows of {other}, which do not come ({constraint})",
+            hint=f"leave out the data of {schema}.{name}, too: exclude_data; or all foreign keys: "
+            "exclude_kinds: [fk constraint]",
         )

@@ -52,21 +52,20 @@ NO_OBJECT = re.compile(
 )
 NOT_SHOWN = "the server's words may quote rows that are not masked, so they are not shown"
 
-HINTS = {
-    "25001": "it cannot run in a transaction: give golden.transaction: false, or take the statement out",
-    "42501": "the role that runs it owns the database, and is no superuser; an extension that only a superuser can "
-    "make is named in extensions, and SQL text is dumped with pg_dump --no-owner --no-privileges",
-    "42704": "make what it names in the server, or take the statement out; SQL text is dumped with "
-    "pg_dump --no-owner --no-privileges",
-    "42710": "name it in extensions or make it in the file, not both",
-    "0A000": "install it on the server, or take the statement out",
-    "58P01": "install it on the server, or take the statement out",
-    "53100": "free some space on the server's disk: df -h",
-    "53200": "raise max_locks_per_transaction of the server",
-    "57014": "statement_timeout of the role or of the server ends it",
-    "57P01": "the server was stopped, or an administrator ended the session: run it again",
-}
-"""By SQLSTATE, where the message alone does not say what helps."""
+PLAIN = "take the statement out, as pg_dump --no-owner --no-privileges does"
+HINTS = (
+    ("25001", "", "it cannot run in a transaction: give golden.transaction: false, or take the statement out"),
+    ("42501", "extension", "name the extension in extensions: an administrator makes it"),
+    ("42501", "", f"the role that runs it owns the database, and is no superuser: {PLAIN}"),
+    ("42704", "role", f"make the role in the server, or {PLAIN}"),
+    ("42710", "extension", "name it in extensions or make it in the file, not both"),
+    ("0A000|58P01", "extension", "install the extension on the server, or take the statement out"),
+    ("53100", "", "free some space on the server's disk: df -h"),
+    ("53200", "", "raise max_locks_per_transaction of the server"),
+    ("57014", "", "statement_timeout of the role or of the server ends it"),
+    ("57P0.", "", "the server was stopped, or an administrator ended the session: run it again"),
+)
+"""What helps, by SQLSTATE and by what the message is about."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +98,10 @@ class Reported:
 
     @property
     def hint(self) -> str | None:
-        return HINTS.get(self.code or "")
+        for code, about, hint in HINTS:
+            if re.fullmatch(code, self.code or "") and re.search(about, self.message):
+                return hint
+        return None
 
 
 def of_psql(stderr: str, folder: str) -> Reported | None:

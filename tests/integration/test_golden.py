@@ -402,8 +402,8 @@ def test_an_admin_who_is_no_superuser_builds_it(workspace, server, tmp_path):
 A_COMMAND = {"commands": ["echo told; printenv PGPASSWORD DATABASE_URL | tee seen; exit 3"]}, ["ended with 3", "told"]
 FAILING: list[tuple[dict[str, t.Any], list[str]]] = [
     ({"files": ["bad.sql"]}, ['migration bad.sql, line 3: relation "nowhere" does not exist\nhint: correct it: ']),
-    ({"files": ["role.sql"]}, ['line 1: role "web" does not exist\nhint: make what it names in the server']),
-    ({"files": ["right.sql"]}, ["line 1: permission denied", "\nhint: the role that runs it owns the database"]),
+    ({"files": ["role.sql"]}, ['line 1: role "web" does not exist\nhint: make the role in the server']),
+    ({"files": ["right.sql"]}, ["line 1: permission denied", "\nhint: name the extension in extensions"]),
     A_COMMAND,
     ({"commands": ["echo '-- more' >>2.sql"]}, ["has changed"]),
 ]

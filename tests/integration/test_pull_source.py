@@ -233,6 +233,28 @@ def test_bytes_that_are_no_text_are_refused(task, production, monkeypatch):
         assert "has the encoding SQL_ASCII, and new databases" in refused(task, "user", check=check)
 
 
+def test_rows_that_refer_to_rows_that_do_not_come_are_refused(task, production):
+    production.psql("create table app.person (id int primary key); insert into app.person values (1)", "shop")
+    production.psql("create table app.letter (id int, person int references app.person)", "shop")
+    try:
+        pulling(task, exclude_data=["app.person"])
+        assert psql(must(task)["database"], "select count(*) from app.person") == "0"  # there is no letter yet
+        must(task, state="absent")
+        production.psql("insert into app.letter values (1, null), (2, 1)", "shop")
+        for check in (True, False):
+            said = refused(task, "user", check=check)
+            assert "rows of app.letter in" in said
+            assert "refer to rows of app.person, which do not come (letter_person_fkey)" in said
+        pulling(task, exclude_data=["app.person"], exclude_kinds=["fk constraint"])
+        assert psql(must(task)["database"], "select count(*) from app.letter") == "2"
+        must(task, state="absent")
+        assert "fk constraint letter letter_person_fkey" in refused(
+            pulling(task, exclude_tables=["app.person"]), "user"
+        )
+    finally:
+        production.psql("drop table app.letter, app.person", "shop")
+
+
 # Programs
 
 

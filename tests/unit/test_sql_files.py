@@ -149,6 +149,26 @@ def test_an_error_of_pg_restore(stderr, with_rows, without):
     assert (reported.shown(rows=True), reported.shown(rows=False)) == (with_rows, without)
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        ("42704", 'role "web" does not exist', "make the role"),
+        ("42704", 'type "mood" does not exist', None),
+        ("42501", 'permission denied to create extension "file_fdw"', "name the extension"),
+        ("42501", "must be owner of schema public", "the role that runs it owns the database"),
+        ("0A000", 'extension "postgis" is not available', "install the extension"),
+        ("0A000", "cannot alter type of a column used by a view or rule", None),
+        ("25001", "CREATE INDEX CONCURRENTLY cannot run inside a transaction block", "it cannot run in a transaction"),
+        ("57P01", "terminating connection due to administrator command", "the server was stopped"),
+        ("22012", "division by zero", None),
+        (None, "no such file", None),
+    ],
+)
+def test_the_hint_is_that_of_the_error(code, message, hint):
+    found = _sql_errors.Reported("2.sql, line 1", code, message, names_only=True).hint
+    assert (found or "").startswith(hint or "\n") or found is hint
+
+
 def test_where_nothing_is_reported_there_is_nothing():
     assert _sql_errors.of_psql("psql: error: connection to server failed", "/") is None
     assert _sql_errors.of_pg_restore("pg_restore: was ended") is None
