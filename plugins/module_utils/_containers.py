@@ -813,6 +813,11 @@ def _is_still_there(handle: int, path: str) -> bool:
 # Docker
 
 
+def daemon(docker_host: str | None) -> str | None:
+    """The URL of the daemon to talk to; None for the default socket."""
+    return docker_host or os.environ.get("DOCKER_HOST") or None
+
+
 @contextlib.contextmanager
 def connected(docker_host: str | None) -> t.Iterator[DockerClient]:
     """Talk to Docker.
@@ -821,12 +826,10 @@ def connected(docker_host: str | None) -> t.Iterator[DockerClient]:
     :raises EnvironmentFailure: it does not answer.
     """
     docker = _sdk()
-    where = docker_host or os.environ.get("DOCKER_HOST") or "its default socket"
-    with _asking(f"Docker does not answer at {where}", hint=START_DOCKER):
-        if docker_host is None:
-            client = docker.from_env(timeout=REQUEST_SECONDS)
-        else:
-            client = docker.DockerClient(base_url=docker_host, version="auto", timeout=REQUEST_SECONDS)
+    where = daemon(docker_host)
+    variables = {**os.environ, **({"DOCKER_HOST": where} if where else {})}
+    with _asking(f"Docker does not answer at {where or 'its default socket'}", hint=START_DOCKER):
+        client = docker.from_env(environment=variables, timeout=REQUEST_SECONDS)
     with contextlib.closing(client):
         yield client
 

@@ -63,11 +63,12 @@ def _look(key: str, facts: dict[str, t.Any], migration_query: str | None) -> dic
     }
     try:
         password = _secrets.read(facts["password_file"])
-        with contextlib.closing(_postgres.connect_plainly(address, password)) as connection:
-            connection.set_session(readonly=True)
+        with contextlib.closing(_postgres.connect(address, password)) as connection:
             told["tables"] = int(_ask(connection, TABLES) or 0)
             told["size"] = _ask(connection, SIZE)
-            if migration_query:
+        if migration_query:
+            with contextlib.closing(_postgres.connect_plainly(address, password)) as connection:
+                connection.set_session(readonly=True)
                 told["migration"] = _last_migration(connection, migration_query)
         told["state"] = "running"
     except (_postgres.driver().OperationalError, FileNotFoundError) as error:

@@ -89,7 +89,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 def operation(params: Params, *, check: bool) -> Result:
     """Give or take back the databases of a task."""
-    backend = params["backend"]
+    backend, params = params["backend"], _with_daemon(params)
     if backend == "none":
         return {"changed": False, "actions": [], "diff": [], "database": NONE, "databases": {}, "plan": {}}
     if backend == "branch" and params["databases"] and params["state"] == "present":
@@ -137,6 +137,17 @@ def operation(params: Params, *, check: bool) -> Result:
     finding["databases"] = [{key: one[key] for key in ("key", "name")} for one in params["databases"]]
     result["plan"] = {"backend": backend, **finding, backend: params[backend]}
     return result
+
+
+def _with_daemon(params: Params) -> Params:
+    """The parameters with the Docker daemon that they mean now; a later run may have other variables."""
+    shared = params["shared"]
+    if params["backend"] == "container" and (own := params["container"]):
+        return {**params, "container": {**own, "docker_host": _containers.daemon(own["docker_host"])}}
+    if params["backend"] == "shared" and shared and (server := shared["container"]):
+        server = {**server, "docker_host": _containers.daemon(server["docker_host"])}
+        return {**params, "shared": {**shared, "container": server}}
+    return params
 
 
 def _wish(name: str) -> dict[str, t.Any]:
@@ -205,8 +216,9 @@ class Places:
         def said(backend: str, key: str) -> set[str | None]:
             return {(plan.get(backend) or plan).get(key) for plan in plans if plan["backend"] == backend}
 
+        daemons = {_containers.daemon(host) for host in said("container", "docker_host")}
         servers = [plan for plan in plans if plan["backend"] == "shared" and "shared" in plan]
-        return cls(said("container", "docker_host"), said("embedded", "directory"), servers)
+        return cls(daemons, said("embedded", "directory"), servers)
 
 
 def superseded(plans: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:

@@ -288,7 +288,8 @@ class Standby:
             return State(running=False)
         address = _postgres.Address(self.sockets, PORT, self.source.admin, "postgres")
         try:
-            server = Server(address, None, Journal(check=True))
+            settings = _postgres.fixed(int(self.host.programs.major), superuser=True)
+            server = Server(address, None, Journal(check=True), settings)
         except _postgres.driver().OperationalError as error:
             raise lets_nobody_in(self.source, str(error)) from error
         with contextlib.closing(server.connection):

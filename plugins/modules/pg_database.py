@@ -61,7 +61,9 @@ options:
         type: path
       extensions:
         description:
-          - Extensions that the database has, made by O(admin_user) before the O(databases[].dump) is restored.
+          - Extensions that the database has, made in the schema C(public) before the O(databases[].dump) is restored.
+          - Those that PostgreSQL calls trusted are made by O(role), all others by O(admin_user). The latter are refused
+            where O(role) has functions in the database already, for the script of an extension might call them.
         type: list
         elements: str
         default: []

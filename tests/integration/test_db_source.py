@@ -20,7 +20,7 @@ import typing as t
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from integration.pools import KINDS, command, pool
-from integration.servers import Shared, fork, outcome, reachable, shared_server
+from integration.servers import MISLEADING, Shared, fork, outcome, reachable, shared_server
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _branches,
@@ -225,7 +225,10 @@ def standing(request, standby_source, folder):
     """A host of each file system with a standby, made once."""
     source = {**standby_source, "slot": f"host_{request.param}"}
     with db_host(request.param, source, folder) as there:
-        there.first = there.must()
+        with pytest.MonkeyPatch.context() as caller:
+            for name, value in MISLEADING.items():
+                caller.setenv(name, value)
+            there.first = there.must()
         yield there
 
 

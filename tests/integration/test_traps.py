@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import collections.abc as c
+import os
 import pathlib
 import re
 import typing as t
@@ -15,6 +17,7 @@ from integration.servers import (
     Shared,
     docker,
     must,
+    packaged,
     prune,
     psql,
     reachable,
@@ -27,7 +30,8 @@ from integration.servers import (
     task_parameters,
 )
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _branches
+from ansible_collections.parallel.worktrees.plugins.module_utils import _branches, _database_info
+from ansible_collections.parallel.worktrees.plugins.module_utils._door import filled
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +45,18 @@ def server(pg_binaries):
         yield shared_server(folder, pg_binaries, max_connections=60, max_prepared_transactions=5)
 
 
+@pytest.fixture(scope="module")
+def newest():
+    with reachable() as folder:
+        yield shared_server(folder, packaged(folder), max_connections=60)
+
+
 @pytest.fixture
 def log(server):
-    """What the server has written since the test began."""
+    return log_from_now(server)
+
+
+def log_from_now(server: Shared) -> c.Callable[[], str]:
     path = pathlib.Path(server.parameters["directory"], server.parameters["name"], "server.log")
     start = len(path.read_text())
     return lambda: path.read_text()[start:]
@@ -60,6 +73,7 @@ def in_server(server: Shared, **more: t.Any) -> dict[str, t.Any]:
 def test_no_verb_runs_what_a_task_has_planted_in_a_shared_server(server, log, kind):
     task = recorded(in_server(server))
     role, facts = task["user"], must(task)["database"]
+    psql(facts, "create table own (id int)")
     psql(facts, "begin; create table work (id int); prepare transaction 'left open'")
     assert psql(facts, traps.planted(role, role, traps.SETTINGS[kind])) == ""
 
@@ -68,6 +82,8 @@ def test_no_verb_runs_what_a_task_has_planted_in_a_shared_server(server, log, ki
     assert run(task, check=True)["changed"]
     assert must(task)["changed"]
     assert [one["name"] for one in status()["tasks"]] == [task["name"]]
+    looked = _database_info.operation(filled(_database_info.ARGUMENT_SPEC, {"databases": {"own": facts}}), check=False)
+    assert (looked["databases"][0]["state"], looked["databases"][0]["tables"]) == ("running", 1)
     task["databases"][0]["extensions"] += ["pageinspect"]
     assert f"{role} has functions there" in refused(task, "user")
     prune(apply=True)
@@ -146,6 +162,21 @@ def own(request):
         must(task, state="absent")
 
 
+def test_a_container_stays_with_the_daemon_that_made_it(postgres_image, tmp_path, monkeypatch):
+    """Which a variable of the caller may have named, and the run that removes it has another."""
+    socket = tmp_path / "docker.sock"
+    socket.symlink_to(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
+    task = task_parameters("container", container={"image": postgres_image, "pull": "never"})
+    with monkeypatch.context() as caller:
+        caller.setenv("DOCKER_HOST", f"unix://{socket}")
+        plan = must(task, wait=False)["plan"]
+    assert plan["container"]["docker_host"] == f"unix://{socket}"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/another.sock")
+    gone = must({**task, **plan}, state="absent")
+    assert f"remove container {task['name']}" in gone["actions"]
+    assert task["name"] not in docker("--host", f"unix://{socket}", "ps", "--all")
+
+
 def test_a_server_of_a_tasks_own_works_whatever_is_planted(own):
     task, log = own
     facts = must(task)["database"]
@@ -179,10 +210,19 @@ alter table public.changes enable always trigger sprung
 """
 
 
-def test_an_event_trigger_does_not_run_what_a_task_has_put_behind_it(server, log):
+LOG_OF_SESSIONS = "create event trigger entered on login execute function note(); "
+LOG_OF_SESSIONS += "alter event trigger entered enable always"
+
+
+@pytest.mark.parametrize("version", ["server", "newest"])
+def test_an_event_trigger_does_not_run_what_a_task_has_put_behind_it(request, version):
     """It is an administrator's, it fires in every session, and its table is the task's by now."""
+    server = request.getfixturevalue(version)
+    log = log_from_now(server)
     server.psql("create database logging")
     server.psql(LOG_OF_CHANGES, "logging")
+    if server.version >= 17:
+        server.psql(LOG_OF_SESSIONS, "logging")
     task, heir = in_server(server), in_server(server)
     task["databases"][0] |= {"template": "logging", "extensions": []}
     facts, role = must(task)["database"], task["user"]
