@@ -86,6 +86,8 @@ ROLES = "select rolname, shobj_description(oid, 'pg_authid') from pg_roles order
 PULLER = "select from pg_roles where rolname = %(name)s and shobj_description(oid, 'pg_authid') = %(mark)s"
 ROLE = "select oid, shobj_description(oid, 'pg_authid'), rolconnlimit from pg_roles where rolname = %(name)s"
 
+OWNED = "select from pg_database where datdba = %(role)s"
+
 DATABASES = """
 select d.oid, d.datname, r.rolname, shobj_description(r.oid, 'pg_authid'),
     d.datistemplate, d.datallowconn, d.datconnlimit, s.setconfig,
@@ -724,9 +726,10 @@ def _prepare(server: Server, task: Task, wish: Wish) -> list[str]:
         there = set() if server.journal.check else {name for (name,) in inside.rows(EXTENSIONS)}
         owners, others = _extensions.divided(inside, [name for name in wish.extensions if name not in there])
         _extensions.create_as_admin(inside, wish.name, others)
-        # A golden database's role may have to go while copies of it stay.
+        # A golden database's role may have to go while copies stay. A task's that is called like it has databases.
         maker = _role(server, wish.template) if wish.template else None
-        if not server.journal.check and maker is not None and maker.owner is not None:
+        is_builder = maker is not None and maker.owner is not None and not server.rows(OWNED, role=maker.oid)
+        if not server.journal.check and is_builder:
             inside.take_over(t.cast("str", wish.template), task.role)
         elif not server.journal.check:
             inside.hand_over(task.role)

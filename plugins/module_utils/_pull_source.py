@@ -153,6 +153,15 @@ def _rows(connection: Connection, query: str, **values: t.Any) -> list[tuple[t.A
         return cursor.fetchall()
 
 
+CATALOG_FIRST = """\
+begin read only;
+select pg_catalog.set_config('search_path',
+    pg_catalog.concat('pg_catalog, ', pg_catalog.current_setting('search_path')), true);
+"""
+"""psql's own queries name operators without their schema, and whoever owns the database may have others of that name.
+The rest of the path stays, for it says what a pattern without a schema means."""
+
+
 def _matched(
     reader: Reader, connection: Connection, patterns: t.Mapping[str, t.Sequence[str]]
 ) -> dict[str, dict[str, set[int]]]:
@@ -164,7 +173,7 @@ def _matched(
     mark = secrets.token_hex(16)
     lines = [f"\\echo {mark}\n\\dtvmsE :pattern{number}" for number, _pattern in enumerate(given)]
     variables = [f"pattern{number}={pattern}" for number, (_option, pattern) in enumerate(given)]
-    done = reader.psql("\n".join((*lines, "")), *variables)
+    done = reader.psql("\n".join((CATALOG_FIRST, *lines, "")), *variables)
     answers = done.stdout.split(f"{mark}\n")[1:]
     for (option, pattern), answer in zip(given, answers, strict=False):
         rows = [record.split("\x1f")[:2] for record in answer.split("\x1e") if "\x1f" in record]
