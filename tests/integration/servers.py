@@ -220,6 +220,24 @@ def shared_server(folder: pathlib.Path, programs: pathlib.Path, **settings: t.An
     return server
 
 
+CERTIFY = """
+cd {folder} && umask 077
+for who in right wrong; do
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$who -keyout $who.key -out $who.crt
+done
+openssl req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr
+echo subjectAltName=IP:127.0.0.1 > server.ext
+openssl x509 -req -in server.csr -CA right.crt -CAkey right.key -days 2 -extfile server.ext -out server.crt
+chmod 644 right.crt wrong.crt && chown postgres server.key server.crt
+"""
+
+
+def certified(folder: pathlib.Path) -> dict[str, str]:
+    """The settings of a server that has a certificate for its address, which ``right.crt`` has signed."""
+    subprocess.run(["sh", "-ec", CERTIFY.format(folder=folder)], check=True, capture_output=True)
+    return {"ssl": "on", "ssl_cert_file": f"{folder}/server.crt", "ssl_key_file": f"{folder}/server.key"}
+
+
 def task_parameters(backend: str, **more: t.Any) -> dict[str, t.Any]:
     """Those of a new task of the workspace ``test``."""
     name = f"task_{secrets.token_hex(4)}"

@@ -20,7 +20,7 @@ import typing as t
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from integration.pools import KINDS, command, pool
-from integration.servers import MISLEADING, Shared, fork, outcome, reachable, shared_server
+from integration.servers import MISLEADING, Shared, certified, fork, outcome, reachable, shared_server
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _branches,
@@ -165,24 +165,10 @@ def folder(pg_binaries):  # noqa: ARG001 - it fails where there is no PostgreSQL
         yield folder
 
 
-CERTIFY = """
-cd {folder} && umask 077
-for who in right wrong; do
-    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$who -keyout $who.key -out $who.crt
-done
-openssl req -newkey rsa:2048 -nodes -subj /CN=primary -keyout primary.key -out primary.csr
-echo subjectAltName=IP:127.0.0.1 > primary.ext
-openssl x509 -req -in primary.csr -CA right.crt -CAkey right.key -days 2 -extfile primary.ext -out primary.crt
-chmod 644 right.crt wrong.crt && chown postgres primary.key primary.crt
-"""
-
-
 @pytest.fixture(scope="module")
 def primary(folder, pg_binaries) -> Shared:
     """One that encrypts, with a certificate for its address that ``right.crt`` has signed."""
-    command("sh", "-ec", CERTIFY.format(folder=folder))
-    certificate = {"ssl": "on", "ssl_cert_file": f"{folder}/primary.crt", "ssl_key_file": f"{folder}/primary.key"}
-    server = shared_server(folder, pg_binaries, **DURABLE, **certificate)
+    server = shared_server(folder, pg_binaries, **DURABLE, **certified(folder))
     for statement in filter(None, FILL.strip().split("\n")):
         server.psql(statement)
     server.psql(FILL_APP, "app")
