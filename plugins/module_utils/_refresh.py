@@ -24,7 +24,7 @@ import os
 import time
 import typing as t
 
-from . import _clusters, _commands, _db_host, _mounts, _pg_dumps, _postgres, _standby, _stores
+from . import _clusters, _commands, _db_host, _mounts, _old_rows, _pg_dumps, _postgres, _standby, _stores
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._masking import SILENT
 from ._pg_server import Journal, Server, compose
@@ -329,7 +329,7 @@ def _finish(host: Host, source: Source, name: str) -> None:
         "autovacuum": "off",
         "fsync": "off",
         "unix_socket_directories": sockets,
-        **(SILENT if source.mask else {}),
+        **({**SILENT, **_old_rows.SETTINGS} if source.mask else {}),
     }
     if source.kind == "standby":
         _leave_behind(server.data)
@@ -410,6 +410,8 @@ def _work(host: Host, source: Source, server: _clusters.Cluster, sockets: str) -
                 source.masking.apply(inside.address, "", administration=outside, own=False, keep=())
             _hand_over(source, outside, inside)
             inside.act(None, compose("vacuum (analyze)"))
+            if source.mask is not None:
+                _old_rows.remove(inside)
 
 
 @contextlib.contextmanager
