@@ -425,11 +425,11 @@ def test_the_primary_is_verified_where_that_is_asked_for(app, primary, folder):
         os.chmod(right, 0o644)
         app.must()
         wait_for(lambda: app.standby.look().streaming)
-        assert primary.psql(encrypted) == "t"
+        wait_for(lambda: primary.psql(encrypted) == "t")
         app.change(sslmode="disable", sslrootcert=None)
         app.must()
         wait_for(lambda: app.standby.look().streaming)
-        assert primary.psql(encrypted) == "f"
+        wait_for(lambda: primary.psql(encrypted) == "f")
     finally:
         app.change(sslmode=None, sslrootcert=None)
     app.must()
