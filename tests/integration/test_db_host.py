@@ -460,6 +460,14 @@ def test_a_standby_is_a_unit_that_comes_back(host, live):
     assert len(host.on("ls", f"{ROOT}/goldens/live").split()) == 2
 
 
+OLD_PGBOUNCER = """
+pkill --exact pgbouncer; while pgrep --exact pgbouncer; do sleep 0.1; done
+chown -R parallel-worktrees /run/parallel-worktrees/pgbouncer /var/lib/parallel-worktrees/pgbouncer
+runuser -u parallel-worktrees -- pgbouncer -q -d /var/lib/parallel-worktrees/pgbouncer/pgbouncer.ini
+"""
+"""As an older version ran it."""
+
+
 def test_cron_and_processes_in_the_place_of_systemd(machines, tmp_path):
     """Which here starts nothing but cron."""
     machine = machines()
@@ -476,6 +484,12 @@ def test_cron_and_processes_in_the_place_of_systemd(machines, tmp_path):
     assert "Connection refused" in knock(host)
     host.run("db_host").must()
     assert host.on("pgrep", "--exact", "pgbouncer") == pid
+
+    host.on("sh", "-ec", OLD_PGBOUNCER)
+    host.run("db_host").must()
+    assert host.on("sh", "-c", "ps -o user:40= -p $(pgrep -x pgbouncer)") == "parallel-worktrees-pgbouncer"
+    assert host.run("db_host").must().changed == 0
+    assert "refused" not in knock(host)
 
     key, certificate = ("/etc/parallel-worktrees/key.pem", "/etc/parallel-worktrees/certificate.pem")
     made = f"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=box -keyout {key} -out {certificate}"

@@ -450,6 +450,26 @@ def test_collations_of_another_version_are_told_of(app, primary):
     assert app.report()["problems"] == []
 
 
+def test_what_is_mounted_in_a_golden_or_a_standby_is_not_let_go(app, tmp_path):
+    (tmp_path / "kept").write_text("kept")
+    app.must(refresh=True)
+    for volume in (app.goldens()[0].name, app.standby.name):
+        place = pathlib.Path(app.store.path(volume)) / "of someone"
+        place.mkdir()
+        command("mount", "--bind", tmp_path, place)
+        try:
+            for check in (True, False):
+                assert str(place) in app.refused("user", state="absent", force=True, check=check)
+            if volume != app.standby.name:  # it is one more than are kept
+                assert str(place) in app.refused("user", refresh=True)
+            assert (tmp_path / "kept").read_text() == "kept"
+            assert app.standby.look().running
+        finally:
+            command("umount", place)
+            place.rmdir()
+    app.must()
+
+
 def test_a_nearly_full_pool_is_refused(app):
     before = app.goldens()
     given = json.loads(app.file.read_text())
