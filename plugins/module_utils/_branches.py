@@ -57,6 +57,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "expires": {"type": "str"},
     "protected": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
+    "leaving": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "float", "default": 60},
     "host_file": {"type": "path", "default": _db_host.HOST_FILE},
 }
@@ -195,6 +196,7 @@ class Wish:
     protected: bool
     force: bool
     timeout: float
+    leaving: tuple[str, ...]
 
     @classmethod
     def of(cls, params: Params) -> Wish:
@@ -223,6 +225,7 @@ class Wish:
             protected=params["protected"],
             force=params["force"],
             timeout=params["timeout"],
+            leaving=tuple(params["leaving"]),
         )
 
 
@@ -453,13 +456,36 @@ def _absent(work: Work, wish: Wish) -> Result:
         return work.result(wish.name, None, None)
     if found.protected and not wish.force:
         raise _protected(wish.name)
-    _remove(work, wish.name, found, f"remove branch {wish.name}")
+    if not work.check:
+        _wait_for_children(work, wish)
+    leaving = _that_leave(work, wish) if work.check else ()
+    _remove(work, wish.name, found, f"remove branch {wish.name}", leaving=leaving)
     return work.result(wish.name, work.state(found), None)
 
 
-def _remove(work: Work, name: str, found: Mark, action: str) -> None:
+def _that_leave(work: Work, wish: Wish) -> set[str]:
+    """The branches of the same run that can go: none that is protected, none on which a branch stands that stays."""
+    there = {os.path.basename(one.name): one.mark for one in work.store().volumes(LIVE)}
+    going = {name for name in wish.leaving if name in there and (wish.force or not there[name].get("protected"))}
+    while kept := {str(mark.get("parent")) for name, mark in there.items() if name not in going} & going:
+        going -= kept
+    return going
+
+
+def _wait_for_children(work: Work, wish: Wish) -> None:
+    """Wait while others of the same run remove the branches that stand on this one."""
+    until = time.monotonic() + wish.timeout
+    while time.monotonic() < until:
+        volumes = work.store().volumes(LIVE)
+        children = {os.path.basename(one.name) for one in volumes if one.mark.get("parent") == wish.name}
+        if not children or not children <= {*wish.leaving}:
+            return
+        time.sleep(0.2)
+
+
+def _remove(work: Work, name: str, found: Mark, action: str, leaving: t.Collection[str] = ()) -> None:
     with work.pool() as (store, volumes):
-        _check_no_children(name, volumes)
+        _check_no_children(name, volumes, leaving)
         store.check_unmounted(f"{LIVE}/{name}")
         removing = dataclasses.replace(found, phase=REMOVING)
         work.act(action, lambda: store.set_mark(f"{LIVE}/{name}", removing.as_dict()))
@@ -493,8 +519,9 @@ def _newest(host: Host, volumes: t.Sequence[Volume], source: str | None) -> Volu
     return max(fit, key=lambda one: one.name)
 
 
-def _check_no_children(name: str, volumes: t.Sequence[Volume]) -> None:
+def _check_no_children(name: str, volumes: t.Sequence[Volume], leaving: t.Collection[str] = ()) -> None:
     children = [os.path.basename(one.name) for one in volumes if one.mark.get("parent") == name]
+    children = [child for child in children if child not in leaving]
     if children:
         raise UserError(
             f"branch {name} stays as it is: {', '.join(children)} stand on it", hint="remove these branches first"

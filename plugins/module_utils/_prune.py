@@ -17,6 +17,7 @@ from ._door import Params, Result, filled
 from ._errors import PartialFailure, WorktreesError
 from ._git import Repository
 from ._registry import task_of
+from ._task_branch import children_first
 
 WHY = {"trash": "a removal has left it"}
 ONE_TASK = ("task", "worktree", "count", "format")
@@ -53,12 +54,18 @@ def operation(params: Params, *, check: bool) -> Result:
         report = "\n".join([*lines, "remove them: add -e apply=true"])
     return {
         "changed": bool(left) and params["apply"],
-        "branches": [{"name": one.name, "owner": one.about["owner"]} for one in left if one.kind == "branch"],
+        "branches": [{"name": one.name, "owner": one.about["owner"]} for one in _branches(left)],
         "leftovers": [{"kind": one.kind, "name": one.name, "why": one.why} for one in left],
         "actions": [f"remove {line}" for line in lines] if params["apply"] else [],
         "diff": [{"before": "".join(line + "\n" for line in lines), "after": ""}] if left and params["apply"] else [],
         "report": report,
     }
+
+
+def _branches(left: t.Sequence[_Leftover]) -> list[_Leftover]:
+    """The branches on a DB host that go, in the order in which they can."""
+    found = [one for one in left if one.kind == "branch"]
+    return children_first(found, lambda one: (one.name, one.about.get("parent")))
 
 
 def _goldens(params: Params, tasks: t.Sequence[dict[str, t.Any]]) -> list[_Leftover]:

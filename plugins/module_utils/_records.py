@@ -16,7 +16,17 @@ import textwrap
 import time
 import typing as t
 
-from . import _adoption, _foreign_ports, _leases, _registry, _summary, _task_variables, _top_level, _whereabouts
+from . import (
+    _adoption,
+    _foreign_ports,
+    _leases,
+    _registry,
+    _summary,
+    _task_branch,
+    _task_variables,
+    _top_level,
+    _whereabouts,
+)
 from ._door import Params, Result, filled, together, warned
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._holder import Holder
@@ -105,6 +115,8 @@ def operation(params: Params, *, check: bool) -> Result:
         step = Step(registry, params, me, check)
         names = _names(step)
         before = {name: registry.record(step.workspace, name) for name in names}
+        if params["state"] == "removing":
+            names = _task_branch.children_first(names, lambda name: _branch_of(before[name]))
         after = {name: STATES[params["state"]](step, name) for name in names}
         missing = [name for name in names if after[name] is None and before[name] is None]
         summary = _summary_of(step, names, before, missing)
@@ -155,6 +167,13 @@ def _hidden(params: Params) -> list[str]:
     """What the variables of a task that is ready hide in its worktrees."""
     worktrees = (params["facts"] or {}).get("worktrees", {}) if params["state"] == "ready" else {}
     return [line for path in worktrees.values() for line in _task_variables.hidden(params["variables"], path)]
+
+
+def _branch_of(record: Record | None) -> tuple[str | None, str | None]:
+    """The names of a task's branch of a database and of its parent, where it has one."""
+    database = (record.plan.get("database") if record else None) or {}
+    branch = database.get("branch") or {}
+    return (database.get("name"), branch.get("parent")) if branch else (None, None)
 
 
 def _leased(step: Step, names: list[str], elsewhere: t.Mapping[int, tuple[str, str]]) -> Result:

@@ -19,6 +19,8 @@ from . import _postgres, _secrets
 from ._door import Params, Result, together
 from ._errors import EnvironmentFailure, UserError
 
+Item = t.TypeVar("Item")
+
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "host": {"type": "str"},
     "source": {"type": "str"},
@@ -103,3 +105,20 @@ def _forgotten(path: str, *, check: bool) -> Result:
     if not check:
         os.unlink(path)
     return {"changed": True, "actions": [f"remove {path}"], "diff": [{"before": f"{path}\n", "after": ""}]}
+
+
+def children_first(items: t.Iterable[Item], branch: t.Callable[[Item], tuple[str | None, str | None]]) -> list[Item]:
+    """What is to be removed, in an order in which no branch goes before those that stand on it.
+
+    :arg branch: the names of the branch of an item, and of its parent.
+    """
+    given = list(items)
+    parents = dict(branch(item) for item in given)
+
+    def ancestors(name: str | None) -> int:
+        seen: set[str | None] = set()
+        while (name := parents.get(name)) is not None and name not in seen:
+            seen.add(name)
+        return len(seen)
+
+    return sorted(given, key=lambda item: -ancestors(branch(item)[0]))

@@ -92,6 +92,13 @@ options:
       - Whether to remove or to reset one that is protected.
     type: bool
     default: false
+  leaving:
+    description:
+      - With O(state=absent), branches that the same run removes. Those that stand on this one are waited for,
+        O(timeout) seconds at most; in check mode they count as removed unless they cannot be.
+    type: list
+    elements: str
+    default: []
   timeout:
     description:
       - How many seconds a server may take to answer.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -183,8 +184,18 @@ def test_a_branch_of_a_branch(each):
     for state in ("absent", "reset"):
         assert "young stand on it" in each.refused("old", "user", state=state)
     assert each.sql("old", COUNT) == [42]
+    # Both in one run, whichever is begun first.
+    together = {"state": "absent", "leaving": ["old", "young"]}
+    assert each.must("old", check=True, **together)["changed"]
+    each.must("young", parent="old", protected=True)
+    assert "young stand on it" in each.refused("old", "user", check=True, **together)
+    each.must("young", parent="old", protected=False)
+    parent = multiprocessing.get_context("fork").Process(target=each.must, args=("old",), kwargs=together)
+    parent.start()
+    each.must("young", **together)
+    parent.join()
+    assert parent.exitcode == 0
     for name in ("young", "old"):
-        each.must(name, state="absent")
         assert each.left(name) == []
 
 

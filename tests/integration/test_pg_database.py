@@ -829,7 +829,7 @@ def test_a_wrong_admin_is_told(server, task, tmp_path):
     for state in ("present", "absent"):
         message = refused(task, "environment", state=state, admin_password_file=str(wrong))
         assert "password authentication failed" in message
-        assert "check admin_user, and the password in admin_password_file" in message
+        assert "check database_admin_user and database_admin_password_file" in message
         assert "no admin_password_file" in refused(task, "user", state=state, admin_password_file="/nowhere")
         message = refused(task, "environment", state=state, admin_password_file=str(tmp_path))
         assert "cannot be read: Is a directory" in message

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ansible_collections.parallel.worktrees.plugins.module_utils import _branches, _postgres
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import filled
 from ansible_collections.parallel.worktrees.plugins.module_utils._errors import UserError
+from ansible_collections.parallel.worktrees.plugins.module_utils._task_branch import children_first
 
 
 def wish(**more):
@@ -59,3 +60,11 @@ def test_a_verifier_is_of_one_password(one, other):
         assert _postgres.verifies(verifier, verifier)
         assert _postgres.verifies(verifier, other) == (one == other)
     assert not _postgres.verifies("SCRAM-SHA-256$nonsense", one)
+
+
+def test_children_are_removed_before_their_parents() -> None:
+    branches = [("top", None), ("other", None), ("leaf", "twig"), ("twig", "top"), (None, None), ("far", "elsewhere")]
+    order = [name for name, _parent in children_first(branches, lambda one: one)]
+    assert order.index("leaf") < order.index("twig") < order.index("top")
+    assert sorted(map(str, order)) == sorted(str(name) for name, _parent in branches)
+    assert [name for name, _parent in children_first([("b", "a"), ("a", "b")], lambda one: one)] == ["b", "a"]
