@@ -30,9 +30,10 @@ import tarfile
 import time
 import typing as t
 
-from . import _commands, _files, _postgres, _secrets
+from . import _commands, _files, _plain_images, _postgres, _secrets
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
+from ._plain_images import CannotBePrepared
 from ._state import state_folder
 
 if t.TYPE_CHECKING:
@@ -191,6 +192,7 @@ def operation(params: Params, *, check: bool) -> Result:
 def _present(params: Params, wish: Wish, *, check: bool) -> Result:
     name, wait = params["name"], params["wait"]
     actions: list[str] = []
+    warnings: list[str] = []
     with connected(params["docker_host"]) as client, _noted(name, check=check) as note:
         found = _of_owner(client, name, params["owner"])
         unfinished = found is not None and note.mark is not None and found.labels.get(MARK) == note.mark
@@ -206,6 +208,8 @@ def _present(params: Params, wish: Wish, *, check: bool) -> Result:
             if not (check and unfinished):
                 _postgres.check_port_is_free(wish.address, wish.port)
             found = _make(client, params, wish, note, actions, check=check)
+            if found is not None and wish.prepared and KEY not in found.labels:
+                warnings.append(_plain_images.warning(wish.image))
         elif found.status != "running":
             actions.append(f"start container {name}")
             if not check:
@@ -220,6 +224,7 @@ def _present(params: Params, wish: Wish, *, check: bool) -> Result:
         return {
             **_changes(name, before, after),
             "actions": actions,
+            "warnings": warnings,
             "container": {
                 "name": name,
                 "id": None if found is None else found.id,
@@ -312,15 +317,16 @@ def _make(
     actions.append(f"create and start container {name}")
     if check or image is None:
         return None
+    prepared = KEY in image.labels
     mark = note.begin()
     with _asking(f"cannot create container {name}"):
         container = _create(
             client,
             name,
             mark,
-            image=f"{REPOSITORY}:{image.labels[KEY]}" if wish.prepared else wish.image,
+            image=f"{REPOSITORY}:{image.labels[KEY]}" if prepared else wish.image,
             command=_command(image, {**wish.defaults, **wish.settings, _postgres.IDENTITY_SETTING: name}),
-            environment={} if wish.prepared else wish.variables,
+            environment={} if prepared else wish.variables,
             volumes=_mounts(client, image, wish, mark),
             labels={KIND: wish.kind, OWNER: params["owner"], MARK: mark, WISH: json.dumps(dataclasses.asdict(wish))},
             ports={SERVER_PORT: (wish.address, wish.port)},
@@ -330,7 +336,7 @@ def _make(
         if wish.volume:
             # Its own from the start: the data may be there already, and know that one.
             _deliver(container, _secrets.ensure(params["password_file"]))
-        elif not wish.prepared:
+        elif not prepared:
             _deliver(container, first_password(mark))
     if not params["wait"]:
         _start_in_background(container, params["docker_host"])
@@ -483,7 +489,7 @@ def _wait(container: Container, wish: Wish, password: str, note: Note, timeout: 
             and not wish.volume
             and not _postgres.answers(address, password, identity=container.name)
         ):
-            first = first_password(container.labels[KEY] if wish.prepared else note.mark)
+            first = first_password(container.labels.get(KEY, note.mark))
             until(first)
             _set_password(address, first, password)
         until(password)
@@ -500,9 +506,13 @@ def _set_password(address: _postgres.Address, old: str, new: str) -> None:
         cursor.execute("alter role current_user password %s", (_postgres.scram_verifier(new),))
 
 
+class Ended(EnvironmentFailure):
+    """A container has ended that was to run."""
+
+
 def _check_is_running(container: Container) -> None:
     """
-    :raises EnvironmentFailure: the container has ended; with its last words.
+    :raises Ended: with the last words of the container.
     """
     with _asking(f"cannot look at container {container.name}"):
         container.reload()
@@ -511,7 +521,7 @@ def _check_is_running(container: Container) -> None:
             return
         why = "was killed for want of memory" if state["OOMKilled"] else f"ended with {state['ExitCode']}"
         words = _commands.last_words(container.logs(tail=_commands.LAST_WORDS).decode(errors="replace"))
-    raise EnvironmentFailure(f"container {container.name} {why}{': ' + words if words else ''}")
+    raise Ended(f"container {container.name} {why}{': ' + words if words else ''}")
 
 
 # Prepared images
@@ -535,7 +545,13 @@ def _base_image(client: DockerClient, name: str, pull: str, actions: list[str], 
 def _prepared_image(
     client: DockerClient, base: Image | None, wish: Wish, params: Params, actions: list[str], *, check: bool
 ) -> Image | None:
-    """What the first start of an image leaves behind, as an image; made where it is not there yet."""
+    """What the first start of an image leaves behind, as an image; made where it is not there yet.
+
+    :returns: the image itself where it starts, but cannot be prepared.
+    """
+    if base is not None and _plain_images.is_known(base.id):
+        actions.append(f"use image {wish.image} as it is, for it cannot be prepared")
+        return base
     goldens: Goldens | None = params.get("goldens")
     key = None if base is None else _key(base, wish, goldens, check=check)
     with _asking(f"cannot look for the prepared image of {wish.image}"):
@@ -547,7 +563,13 @@ def _prepared_image(
         return None
     with _noted(f".{key}", check=False), _asking(f"cannot prepare image {wish.image}"):
         image = _image(client, f"{REPOSITORY}:{key}")  # another run may have been first
-        return image or _prepare(client, base, wish, goldens, key, params["timeout"])
+        try:
+            return image or _prepare(client, base, wish, goldens, key, params["timeout"])
+        except CannotBePrepared:
+            with _first_start(client, base, wish, key, params["timeout"]):
+                _plain_images.remember(base.id)
+    actions.append(f"use image {wish.image} as it is, for it cannot be prepared")
+    return base
 
 
 def _key(base: Image, wish: Wish, goldens: Goldens | None = None, *, check: bool) -> str | None:
@@ -567,47 +589,16 @@ def _prepare(client: DockerClient, base: Image, wish: Wish, goldens: Goldens | N
     """Let an image do its first start, build the golden databases, stop it cleanly, and keep the outcome.
 
     The tag comes last: an image that has it is whole, and what has none is rubbish of an interrupted run.
+
+    :raises CannotBePrepared: it ended, or has its data elsewhere.
     """
-    _clear(client, key)
-    name = f"parallel-worktrees-preparing-{key}"
-    password = first_password(key)
     labels = {MARK: key, KEY: key, BASE: wish.image, OWNER: goldens.owner if goldens else ""}
-    container = _create(
-        client,
-        name,
-        key,
-        image=base.id,
-        # Extensions of golden databases may need the server's settings.
-        command=_command(
-            base,
-            {
-                **(wish.settings if goldens else {}),
-                **THROW_AWAY,
-                **_postgres.SMALL_LOG,
-                _postgres.IDENTITY_SETTING: name,
-            },
-        ),
-        environment={**wish.variables, "PGDATA": DATA},
-        labels={KIND: PREPARING, **labels},
-        ports={SERVER_PORT: (wish.address, None)},
-        mem_limit=wish.memory,
-        shm_size=wish.shm_size,
-    )
-    try:
-        _deliver(container, password)
-        container.start()
-        _check_is_running(container)
-        port = int(container.ports[SERVER_PORT][0]["HostPort"])
-        address = dataclasses.replace(wish.reached_at, port=port)
-        _postgres.wait_until_answers(
-            address,
-            password,
-            identity=name,
-            timeout=timeout,
-            still_alive=functools.partial(_check_is_running, container),
-        )
+    # Extensions of golden databases may need the server's settings.
+    more = {"labels": labels, "settings": wish.settings if goldens else {}, "variables": {"PGDATA": DATA}}
+    with _first_start(client, base, wish, key, timeout, **more) as (container, address):
+        _check_has_data(container, wish)
         if goldens:
-            goldens.build(address, password)
+            goldens.build(address, first_password(key))
         container.stop(timeout=int(timeout))
         _check_is_shut_down(container, wish)
         _deliver(container, "")
@@ -616,22 +607,90 @@ def _prepare(client: DockerClient, base: Image, wish: Wish, goldens: Goldens | N
         variables = dict(pair.split("=", 1) for pair in container.attrs["Config"]["Env"])
         variables["POSTGRES_PASSWORD_FILE"] = ""
         image = container.commit(conf={**config, "Labels": labels, "Env": list(map("=".join, variables.items()))})
-    finally:
-        _remove(container)
     image.tag(REPOSITORY, key)
     return image
 
 
-def _check_is_shut_down(container: Container, wish: Wish) -> None:
-    docker = _sdk()
-    code = container.wait()["StatusCode"]
+@contextlib.contextmanager
+def _first_start(
+    client: DockerClient,
+    base: Image,
+    wish: Wish,
+    key: str,
+    timeout: float,
+    *,
+    labels: t.Mapping[str, str] | None = None,
+    settings: t.Mapping[str, str] | None = None,
+    variables: t.Mapping[str, str] | None = None,
+) -> t.Iterator[tuple[Container, _postgres.Address]]:
+    """A container of an image that nobody else knows, once its server answers; it is removed at the end.
+
+    :raises CannotBePrepared: it ended. Where nothing unusual was asked of it, the image is broken.
+    :raises EnvironmentFailure: it does not answer as the official image does.
+    """
+    _clear(client, key)
+    name = f"parallel-worktrees-preparing-{key}"
+    ours = {**THROW_AWAY, **_postgres.SMALL_LOG, _postgres.IDENTITY_SETTING: name}
+    container = _create(
+        client,
+        name,
+        key,
+        image=base.id,
+        command=_command(base, {**(settings or {}), **ours}),
+        environment={**wish.variables, **(variables or {})},
+        labels={KIND: PREPARING, MARK: key, KEY: key, **(labels or {})},
+        ports={SERVER_PORT: (wish.address, None)},
+        mem_limit=wish.memory,
+        shm_size=wish.shm_size,
+    )
     try:
-        chunks, _stat = container.get_archive(f"{DATA}/global/pg_control")
-    except docker.errors.NotFound as error:
-        raise EnvironmentFailure(
-            f"image {wish.image} does not keep its data where PGDATA says, so it cannot be prepared",
-            hint="prepared: false",
+        _deliver(container, first_password(key))
+        container.start()
+        port = _await_first_start(container, wish, key, timeout)
+        yield container, dataclasses.replace(wish.reached_at, port=port)
+    finally:
+        _remove(container)
+
+
+def _await_first_start(container: Container, wish: Wish, key: str, timeout: float) -> int:
+    """Wait for the server of a container that was just started, and return its port."""
+    try:
+        _check_is_running(container)
+        port = int(container.ports[SERVER_PORT][0]["HostPort"])
+        _postgres.wait_until_answers(
+            dataclasses.replace(wish.reached_at, port=port),
+            first_password(key),
+            identity=str(container.name),
+            timeout=timeout,
+            still_alive=functools.partial(_check_is_running, container),
+        )
+    except Ended as error:
+        raise CannotBePrepared(
+            f"image {wish.image} does not start a server: {error.message}",
+            hint=f"see what it says: docker run --rm -e POSTGRES_PASSWORD=any {wish.image}",
         ) from error
+    except EnvironmentFailure as error:
+        raise EnvironmentFailure(
+            f"image {wish.image} starts, but not as the official image postgres does: {error.message}",
+            hint="it has to take POSTGRES_USER, POSTGRES_DB, POSTGRES_PASSWORD_FILE and arguments of postgres, and to "
+            "listen on port 5432",
+        ) from error
+    return port
+
+
+def _check_has_data(container: Container, wish: Wish) -> None:
+    """
+    :raises CannotBePrepared: the server has its data elsewhere, such as in a volume that no image can keep.
+    """
+    try:
+        container.get_archive(f"{DATA}/PG_VERSION")
+    except _sdk().errors.NotFound as error:
+        raise CannotBePrepared(f"image {wish.image} does not keep its data where PGDATA says") from error
+
+
+def _check_is_shut_down(container: Container, wish: Wish) -> None:
+    code = container.wait()["StatusCode"]
+    chunks, _stat = container.get_archive(f"{DATA}/global/pg_control")
     with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
         control = tar.extractfile("pg_control")
         state = struct.unpack_from("=i", b"" if control is None else control.read(), 16)[0]

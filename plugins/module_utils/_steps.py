@@ -88,7 +88,8 @@ def operation(params: Params, *, check: bool) -> Result:
         is_changed = error.details.get("changed", False) or together(*done)["changed"]
         error.details |= {"results": done, "changed": is_changed}
         raise
-    return {**together(*done), **facts, "results": done}
+    warnings = [text for one in done for text in one.get("warnings", ())]
+    return {**together(*done), **facts, "results": done, "warnings": warnings}
 
 
 def _note(plan: Params, holder: Params | None, *, check: bool) -> tuple[Result, Result]:

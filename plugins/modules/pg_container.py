@@ -118,8 +118,9 @@ options:
   prepared:
     description:
       - Whether to start from a prepared image.
-      - Give V(false) for an image that keeps its data elsewhere than C(PGDATA) says, or for a first start that must
-        happen anew for each container.
+      - An image that does not take another C(PGDATA) is started as it is, with a warning, for each container then does
+        the first start of the image, which takes seconds more.
+      - Give V(false) for a first start that must happen anew for each container.
     type: bool
     default: true
   volume:

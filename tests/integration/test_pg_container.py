@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import io
 import json
 import os
 import random
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -415,6 +417,72 @@ def test_a_prepared_image_is_its_base_but_for_the_data(task, docker_client):
         assert prepared.get(key) == base.get(key), key
     assert "was not properly shut down" not in docker("logs", task["name"])
     assert "was interrupted" not in docker("logs", task["name"])
+
+
+@contextlib.contextmanager
+def derived(base: str, entrypoint: str) -> t.Iterator[str]:
+    """An image like ``base`` with another entry point, a line of shell; ``"$@"`` are the arguments."""
+    name = f"{OWNER}-{secrets.token_hex(4)}:other"
+    text = f'FROM {base}\nENTRYPOINT {json.dumps(["bash", "-c", entrypoint, "--"])}\nCMD ["postgres"]\n'
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    subprocess.run(["docker", "build", "-q", "-t", name, "-"], input=text, text=True, env=environment, check=True)
+    try:
+        yield name
+    finally:
+        docker("rmi", "--no-prune", name)
+
+
+OTHER_PLACE = {
+    "ignores": 'PGDATA=/var/lib/postgresql/data exec docker-entrypoint.sh "$@"',
+    "refuses": '[[ $PGDATA == /var/lib/postgresql/data ]] || { echo "no $PGDATA" >&2; exit 3; }; '
+    'exec docker-entrypoint.sh "$@"',
+}
+
+
+@pytest.mark.parametrize("way", OTHER_PLACE)
+def test_an_image_that_takes_no_other_data_folder_is_started_as_it_is(task, way, docker_client, state):
+    with derived(task["image"], OTHER_PLACE[way]) as image:
+        assert run(task, image=image, check=True)["actions"][0] == f"prepare image {image}"
+        made = run(task, image=image)
+        assert f"use image {image} as it is, for it cannot be prepared" in made["actions"], made
+        (warning,) = made["warnings"]
+        assert image in warning
+        assert "takes seconds more" in warning
+        assert identity(task) == task["name"]
+        assert ours(docker_client, image) == []
+        again = run(task, image=image)
+        assert (again["changed"], again["warnings"]) == (False, [])
+        # It is known from now on: not tried again.
+        run(task, state="absent")
+        planned = run(task, image=image, check=True)["actions"]
+        assert planned[0] == f"use image {image} as it is, for it cannot be prepared"
+        assert run(task, image=image)["actions"][: len(planned)] == planned
+        assert psql(task, "select 6 * 7") == "42"
+        run(task, state="absent")
+    shutil.rmtree(state / ".plain")
+
+
+BROKEN = {
+    "ends": ("echo is broken >&2; exit 3", "does not start a server", "ended with 3: is broken"),
+    "is another": (
+        f"export POSTGRES_PASSWORD_FILE= POSTGRES_PASSWORD=own; {OTHER_PLACE['ignores']}",
+        "not as the official image postgres does",
+        "does not take the password",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", BROKEN)
+def test_a_broken_image_is_told_from_that(task, way, state):
+    entrypoint, *words = BROKEN[way]
+    with derived(task["image"], entrypoint) as image:
+        failed = run(task, image=image, wait=False)
+        assert failed["failure"] == "environment"
+        for word in words:
+            assert word in failed["msg"]
+        assert failed["hint"]
+        assert task["name"] not in names()
+        assert os.listdir(state) == [".secret"]
 
 
 # Interruptions and races
