@@ -33,7 +33,7 @@ import sys
 import time
 import typing as t
 
-from . import _db_host, _files, _hba, _pgbouncer, _postgres, _services, _stores
+from . import _db_host, _files, _hba, _pgbouncer, _postgres, _services, _stores, _written
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError, WorktreesError
 from ._pg_server import compose
@@ -850,11 +850,14 @@ class Work:
                     hint="leave user out, and it is called like the branch",
                 )
             owners = [role for role in _others(mark, roles) if not role.startswith("pg_")]
+            version = connection.server_version
             if owners:
-                version = connection.server_version
                 with contextlib.closing(self._enter(shelf, name, mark, mark.database, version=version)) as inside:
                     _execute(inside, *(compose("reassign owned by {} to {}", role, mark.owner_role) for role in owners))
             _execute(connection, *_grants(mark, roles, verifier, self.pooler.probe_verifier()))
+            if mark.phase == CREATING:
+                with contextlib.closing(self._enter(shelf, name, mark, mark.database, version=version)) as inside:
+                    _written.start_in(inside)
         _files.write(self._verifier_file(shelf, name), verifier.encode() + b"\n", mode=0o600)
 
     def route(self, name: str, mark: Mark, timeout: float, *, marking: bool = False) -> None:

@@ -41,7 +41,7 @@ import subprocess
 import time
 import typing as t
 
-from . import _commands, _files, _mounts, _postgres, _secrets
+from . import _commands, _files, _mounts, _postgres, _secrets, _written
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._state import state_folder
@@ -681,6 +681,9 @@ class Cluster:
             cursor.execute("select from pg_database where datname = %s", (record.database,))
             if cursor.fetchone() is None:
                 cursor.execute(sql.SQL("create database {}").format(database))
+        inside = dataclasses.replace(inside, database=record.database)
+        with contextlib.closing(_postgres.connect(inside, None)) as connection:
+            _written.start_in(connection, anew=False)
 
     # Its processes
 

@@ -30,7 +30,7 @@ import tarfile
 import time
 import typing as t
 
-from . import _commands, _files, _plain_images, _postgres, _secrets
+from . import _commands, _files, _plain_images, _postgres, _secrets, _written
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, UserError
 from ._plain_images import CannotBePrepared
@@ -504,6 +504,7 @@ def _wait(container: Container, wish: Wish, password: str, note: Note, timeout: 
 def _set_password(address: _postgres.Address, old: str, new: str) -> None:
     with contextlib.closing(_postgres.connect(address, old)) as connection, connection.cursor() as cursor:
         cursor.execute("alter role current_user password %s", (_postgres.scram_verifier(new),))
+        _written.start_in(connection)
 
 
 class Ended(EnvironmentFailure):

@@ -24,6 +24,7 @@ from . import (
     _postgres,
     _shared,
     _task_branch,
+    _written,
 )
 from ._door import Operation, Params, Result, filled
 from ._errors import EnvironmentFailure, UserError
@@ -121,11 +122,13 @@ def operation(params: Params, *, check: bool) -> Result:
     if params["databases"]:
         asked["database"] = None  # they are made beside the server's own
     run, _spec = BACKENDS[backend]
+    written = _written_to(params, secret) if params["state"] == "absent" else []
     with _pg_programs.found_in(asked.get("bin_directory")):
         result = run(asked, check=check)
         if backend in OWN_SERVER and params["databases"] and params["state"] == "present":
             result = _own_databases.ensure(asked, result, check=check)
     if params["state"] == "absent":
+        result["written"] = written
         if not check:
             _forget_password(secret, state_folder())
     else:
@@ -148,6 +151,32 @@ def _with_daemon(params: Params) -> Params:
         server = {**server, "docker_host": _containers.daemon(server["docker_host"])}
         return {**params, "shared": {**shared, "container": server}}
     return params
+
+
+def _written_to(params: Params, secret: str) -> list[dict[str, t.Any]]:
+    """What the task wrote into its databases, which are about to go; nothing where they are gone already."""
+    backend, user = params["backend"], params["user"]
+    if not params["port"]:  # nothing but its name is known of what prune has found
+        return []
+    given = [one["name"] for one in params["databases"]] or [params["database"] or user]
+    if backend == "branch":
+        given = [params["name"]]
+    address = _postgres.Address(params["address"], params["port"], _postgres.fit_name(user), "")
+    names = [_postgres.fit_name(name) for name in given]
+    found = _written.look(address, names, secret, others=backend in OWN_SERVER)
+    if backend == "branch":  # it goes on its DB host, before its password does here
+        return [one for one in found if not _task_branch.is_gone(one["unknown"] or "")]
+    return found if any(not one["unknown"] for one in found) or _is_there(params, secret) else []
+
+
+def _is_there(params: Params, secret: str) -> bool:
+    """Whether there is anything of the task's, whose server may be stopped; where that is others', its password."""
+    backend, own = params["backend"], params[params["backend"]] or {}
+    if backend == "container":
+        return _containers.is_there(params["name"], None, own["docker_host"])
+    if backend == "embedded":
+        return any(one["name"] == params["name"] for one in _clusters.clusters(own["directory"]))
+    return os.path.exists(secret)
 
 
 def _wish(name: str) -> dict[str, t.Any]:

@@ -14,12 +14,13 @@ import hashlib
 import json
 import socket
 import time
+import types
 import typing as t
 
 from . import _registry, _registry_file
 from ._door import Params, Result
 from ._errors import UserError
-from ._registry import Registry
+from ._registry import Kept, Registry
 
 HIGHEST_PORT = 65535
 
@@ -268,9 +269,10 @@ def _take(
 ) -> Lease:
     passed_over: list[dict[str, t.Any]] = []
     fixed, seconds = params["slot"], params["expires_after"]
-    for slot in _candidates(owner, slots, fixed):
+    kept = {one.slot: one for one in registry.kept(workspace).values() if one.slot is not None}
+    for slot in _candidates(owner, slots, fixed, kept):
         numbers = {name: port["base"] + slot * port["stride"] for name, port in ports.items()}
-        reason = _occupied(registry, workspace, slot, numbers, taken)
+        reason = _occupied(registry, workspace, slot, numbers, taken, owner, kept.get(slot))
         if reason is None:
             break
         if slots["strategy"] != "lowest" or "slot is held" not in reason:
@@ -289,8 +291,10 @@ def _take(
     return t.cast(Lease, _leased(registry, workspace, owner))
 
 
-def _candidates(owner: str, slots: Slots, fixed: int | None) -> list[int]:
-    """The slots to try, in order."""
+def _candidates(
+    owner: str, slots: Slots, fixed: int | None, kept: t.Mapping[int, Kept] = types.MappingProxyType({})
+) -> list[int]:
+    """The slots to try, in order; first that of the database that was kept of a task of this name."""
     every = list(range(slots["first"], slots["last"] + 1))
     if slots["strategy"] == "fixed" or fixed is not None:
         if fixed not in every:
@@ -299,6 +303,9 @@ def _candidates(owner: str, slots: Slots, fixed: int | None) -> list[int]:
                 hint="name one: -e lease_slot=3",
             )
         return [fixed]
+    own = [slot for slot, one in kept.items() if one.name == owner and slot in every]
+    if own:
+        return own + [slot for slot in every if slot not in own]
     if slots["strategy"] == "hash":
         start = int.from_bytes(hashlib.sha256(owner.encode()).digest(), "big") % len(every)
         return every[start:] + every[:start]
@@ -306,14 +313,25 @@ def _candidates(owner: str, slots: Slots, fixed: int | None) -> list[int]:
 
 
 def _occupied(
-    registry: _registry.Registry, workspace: str, slot: int, numbers: dict[str, int], elsewhere: t.Mapping[int, str]
+    registry: _registry.Registry,
+    workspace: str,
+    slot: int,
+    numbers: dict[str, int],
+    elsewhere: t.Mapping[int, str],
+    owner: str,
+    kept: Kept | None,
 ) -> str | None:
-    """Why a slot cannot be given, or None where it can."""
+    """Why a slot cannot be given, or None where it can.
+
+    :arg kept: the database that was kept with the slot, and may listen on a port of it.
+    """
     held = registry.sql.execute(
         "select owner from lease where workspace = ? and slot = ?", (workspace, slot)
     ).fetchone()
     if held:
         return f"the slot is held by {held['owner']}"
+    if kept and kept.name != owner:
+        return f"the slot stays with the database that was kept of {kept.name}"
     for name, number in numbers.items():
         if twin := next((other for other, its in numbers.items() if other != name and its == number), None):
             return f"port {number} would be both {name} and {twin}"
@@ -322,7 +340,7 @@ def _occupied(
             return f"port {number} ({name}) is leased to {taken['owner']} of workspace {taken['workspace']}"
         if number in elsewhere:
             return f"port {number} ({name}) is {elsewhere[number]}"
-        if is_listened_on(number):
+        if is_listened_on(number) and not (kept and kept.plan["database"].get("port") == number):
             return f"port {number} ({name}) is taken by a process that is not ours"
     return None
 

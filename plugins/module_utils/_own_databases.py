@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import typing as t
 
-from . import _pg_pull, _postgres
+from . import _pg_pull, _postgres, _written
 from ._door import Params, Result, together
 from ._errors import WorktreesError
 from ._golden import Golden
@@ -155,6 +155,7 @@ def _pull(server: Server, wish: Wish, source: Source, password_file: str, *, rep
     except WorktreesError:
         server.drop(wish.aside, DROP_SECONDS)
         raise
+    _written.start(server, wish.aside)
     server.put_in_place(
         wish.aside,
         wish.name,
@@ -187,6 +188,7 @@ def _make(server: Server, wish: Wish, golden: Golden | None) -> None:
     marked = _marked(wish.name, wish.connection_limit, COMPLETE)
     if golden and server.rows("select from pg_database where datname = %(name)s", name=golden.name):
         rename = compose("alter database {} rename to {}", golden.name, wish.name)
+        _written.start(server, golden.name)
         server.act(f"name the copy of {golden.name} {wish.name}", rename, *marked)
         return
     address, password = dataclasses.replace(server.address, database=wish.name), server.password or ""
@@ -203,4 +205,5 @@ def _make(server: Server, wish: Wish, golden: Golden | None) -> None:
         server.journal.begin(f"build database {wish.name} as {golden.name} is built")
         if not check:
             golden.fill(address, password, server=server)
+    _written.start(server, wish.name)
     server.act(None, *marked)

@@ -35,7 +35,7 @@ import re
 import secrets
 import typing as t
 
-from . import _extensions, _pg_pull, _pg_server, _postgres, _secrets
+from . import _extensions, _pg_pull, _pg_server, _postgres, _secrets, _written
 from ._door import Params, Result
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._pg_dumps import Dump
@@ -637,6 +637,7 @@ def _make(server: Server, task: Task, wish: Wish, plan: Plan, password: str, cre
                 limit = None if wish.connection_limit == _pg_server.NO_LIMIT else wish.connection_limit
                 keep = (server.connection.fileno(),)
                 plan.dump.restore(task.address(wish), password, connections=limit, keep=keep)
+        _written.start(server, wish.name)
     server.act(None, _marked(task, creating))
 
 
@@ -682,6 +683,7 @@ def _pull(
             server.act(None, compose("alter database {} owner to {}", wish.aside, task.role))
             with server.within(wish.aside) as inside:
                 inside.take_over(task.puller, task.role)
+        _written.start(server, wish.aside)
         server.put_in_place(
             wish.aside,
             wish.name,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from . import _databases, _integration, _leases, _records, _registry, _status, _trash, _worktrees
+from . import _databases, _integration, _leases, _records, _registry, _status, _trash, _worktrees, _written
 from ._door import Params, Result, filled
 from ._errors import PartialFailure, WorktreesError
 from ._git import Repository
@@ -31,34 +31,35 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 def operation(params: Params, *, check: bool) -> Result:
     """Report what is left over; remove it where ``apply`` says so."""
     seen = _status.operation({**params, **dict.fromkeys(ONE_TASK)}, check=True)
+    orphans = [orphan for orphan in seen["orphans"] if orphan["ours"] or params["force"]]
     left = [
         _Leftover(orphan["kind"], orphan["name"], WHY.get(orphan["kind"], "no task is registered for it"), orphan)
-        for orphan in seen["orphans"]
-        if orphan["ours"] or params["force"]
+        for orphan in orphans
+        if params["force"] or not orphan["kept"]
     ]
     left += [
         _Leftover("task", f"{task['workspace']}/{task['name']}", "its worktrees are gone", task)
         for task in seen["tasks"]
         if _is_gone(task)
     ]
+    left += _lost(params, seen["orphans"]) if params["force"] else []
     left += _goldens(params, seen["tasks"])
     left += [] if seen["tasks"] else _integration_trees(params)
-    lines = [f"{one.kind} {one.name}: {one.why}" for one in left]
     if params["apply"]:
         _remove_all(left, params, check=check)
-    if not left:
-        report = "nothing is left over"
-    elif params["apply"]:
-        report = "\n".join(f"{'would remove' if check else 'removed'} {line}" for line in lines)
     else:
-        report = "\n".join([*lines, "remove them: add -e apply=true"])
+        for one in left:
+            one.look()
+    lines = [f"{one.kind} {one.name}: {one.why}" for one in left]
+    kept = [orphan for orphan in orphans if orphan["kept"] and not params["force"]]
     return {
         "changed": bool(left) and params["apply"],
         "branches": [{"name": one.name, "owner": one.about["owner"]} for one in _branches(left)],
         "leftovers": [{"kind": one.kind, "name": one.name, "why": one.why} for one in left],
         "actions": [f"remove {line}" for line in lines] if params["apply"] else [],
         "diff": [{"before": "".join(line + "\n" for line in lines), "after": ""}] if left and params["apply"] else [],
-        "report": report,
+        "kept": [{"kind": one["kind"], "name": one["name"], "owner": one["owner"]} for one in kept],
+        "report": _report(lines, kept, apply=params["apply"], check=check),
     }
 
 
@@ -66,6 +67,32 @@ def _branches(left: t.Sequence[_Leftover]) -> list[_Leftover]:
     """The branches on a DB host that go, in the order in which they can."""
     found = [one for one in left if one.kind == "branch"]
     return children_first(found, lambda one: (one.name, one.about.get("parent")))
+
+
+def _report(lines: t.Sequence[str], kept: t.Sequence[dict[str, t.Any]], *, apply: bool, check: bool) -> str:
+    verb = "" if not apply else "would remove " if check else "removed "
+    told = [f"{verb}{line}" for line in lines] or ["nothing is left over"]
+    if lines and not apply:
+        told.append("remove them: add -e apply=true")
+    for one in kept:
+        task = task_of(one["owner"])[2]
+        told.append(f"{one['kind']} {one['name']} stays: it was kept when task {task} was torn down")
+        told.append(f"use it again: provision task={task}; remove it: add -e apply=true -e force=true")
+    return "\n".join(told)
+
+
+def _lost(params: Params, orphans: t.Sequence[dict[str, t.Any]]) -> list[_Leftover]:
+    """What the registry has of databases that were kept and are not found; their servers may be down, or gone."""
+    found = {orphan["owner"] for orphan in orphans if orphan["kept"]}
+    with _registry.opened(params["registry"], write=False) as registry:
+        used = {record.owner for record in registry.records()}
+        kept = registry.kept(params["workspace"]).values()
+    why = "the database that was kept with it is not found"
+    return [
+        _Leftover("slot", f"{one.slot} of {one.name}", why, {"owner": one.owner})
+        for one in kept
+        if one.owner not in found | used
+    ]
 
 
 def _goldens(params: Params, tasks: t.Sequence[dict[str, t.Any]]) -> list[_Leftover]:
@@ -125,6 +152,16 @@ class _Leftover:
         self.why = why
         self.about = about
 
+    def look(self) -> None:
+        """Find out what would be lost with it, as far as that is known before its removal is tried."""
+        database = self.about["plan"].get("database") if self.kind == "task" else None
+        if database:
+            with contextlib.suppress(WorktreesError):
+                self._note(_remove_database(database, self.about["owner"], check=True))
+
+    def _note(self, removed: Result) -> None:
+        self.why += "".join(f"; database {one['database']}: {_written.told(one)}" for one in removed["written"])
+
     def remove(self, params: Params, *, check: bool) -> None:
         about = self.about
         if self.kind == "task":
@@ -141,11 +178,15 @@ class _Leftover:
         elif self.kind == "worktree":
             worktree = {**about, "name": self.name, "branch": about["branch"] or "HEAD"}
             _remove_worktrees([worktree], about["owner"] or "", params, check=check)
+        elif self.kind == "slot":
+            _forget_kept(about["owner"], params, check=check)
         elif self.kind == "lease":
             _registry_id, workspace, task = task_of(about["owner"])
             _give_back_lease(workspace, task, params, check=check)
         else:
             _remove_database({"backend": self.kind, self.kind: about, **about}, about["owner"], check=check)
+            if about["kept"]:
+                _forget_kept(about["owner"], params, check=check)
 
     def _remove_task(self, params: Params, *, check: bool) -> None:
         """What a teardown does: of worktrees that are gone, git may still know, and so may work be lost."""
@@ -153,7 +194,7 @@ class _Leftover:
         _remove_worktrees(plan["worktrees"], about["owner"], params, check=check)
         database = plan.get("database")
         if database:
-            _remove_database(database, about["owner"], check=check)
+            self._note(_remove_database(database, about["owner"], check=check))
         _give_back_lease(about["workspace"], about["name"], params, check=check)
         record = {"workspace": about["workspace"], "task": about["name"], "pattern": ".*", "state": "absent"}
         _records.operation(_with_ours(_records.ARGUMENT_SPEC, record, params), check=check)
@@ -165,7 +206,7 @@ def _remove_worktrees(worktrees: t.Sequence[dict[str, t.Any]], owner: str, param
     _worktrees.operation(_with_ours(_worktrees.ARGUMENT_SPEC, given, params), check=check)
 
 
-def _remove_database(plan: dict[str, t.Any], owner: str, *, check: bool) -> None:
+def _remove_database(plan: dict[str, t.Any], owner: str, *, check: bool) -> Result:
     """
     :arg plan: what finds it, as the record of a task has it.
     """
@@ -176,7 +217,13 @@ def _remove_database(plan: dict[str, t.Any], owner: str, *, check: bool) -> None
     if "databases" in given:
         options = _databases.COMMON["databases"]["options"]
         given["databases"] = [filled(options, one) for one in given["databases"]]
-    _databases.operation(filled(_databases.ARGUMENT_SPEC, given), check=check)
+    return _databases.operation(filled(_databases.ARGUMENT_SPEC, given), check=check)
+
+
+def _forget_kept(owner: str, params: Params, *, check: bool) -> None:
+    _registry_id, workspace, task = task_of(owner)
+    with _registry.opened(params["registry"], write=not check) as registry:
+        registry.forget_kept(workspace, task)
 
 
 def _give_back_lease(workspace: str, task: str, params: Params, *, check: bool) -> None:

@@ -61,6 +61,8 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "existing": {"type": "str", "choices": ["converge", "refuse"], "default": "converge"},
     "plan": {"type": "dict"},
     "keep_planned": {"type": "bool", "default": False},
+    "keep_database": {"type": "bool", "default": False},
+    "written": {"type": "list", "elements": "dict", "default": []},
     "refusal": {"type": "dict"},
     "facts": {"type": "dict"},
     "variables": {"type": "dict", "default": {}},
@@ -296,6 +298,7 @@ def _finish(step: Step, name: str) -> Record:
     if record is None:
         raise _not_found(step, name)
     plan = {**record.plan, "facts": step.params["facts"]} if step.params["facts"] else record.plan
+    _use_kept(step, record)
     return step.registry.update(record, state="ready", holder=None, plan=plan)
 
 
@@ -314,12 +317,22 @@ def _end(step: Step, name: str) -> Record | None:
     if record is None:
         return None
     if not step.params["keep_planned"]:
+        _use_kept(step, record)
+        if step.params["keep_database"] and record.plan.get("database"):
+            step.registry.keep(record, (step.params["facts"] or {}).get("slot"))
         step.registry.remove(record)
     elif record.plan:
         return record
     else:
         step.registry.withdraw(record)
     return None
+
+
+def _use_kept(step: Step, record: Record) -> None:
+    """The database that was kept of an earlier task of this name is this one's by now, or went with it."""
+    kept = step.registry.kept(step.workspace).get(record.owner)
+    if kept and kept.is_database_of(record.plan):
+        step.registry.forget_kept(step.workspace, record.identity.name)
 
 
 STATES: dict[str, t.Callable[[Step, str], Record | None]] = {
@@ -339,6 +352,9 @@ def _summary_of(step: Step, names: list[str], before: dict[str, Record | None], 
             facts, style=style, check=step.check, was_ready=bool(former and former.state == "ready")
         )
     if facts and state == "absent":
+        record = before[names[0]]
+        kept = record.plan.get("database") if record and step.params["keep_database"] else None
+        facts = {**facts, "written": step.params["written"], "kept": kept or None}
         return _summary.given_back(facts, style=style, check=step.check)
     if state == "removing" and step.params["all_tasks"] and not names:
         return "[]" if style == "json" else f"workspace {step.workspace} has no task\n"

@@ -29,6 +29,26 @@ STATUS = "ansible-playbook parallel.worktrees.status"
 
 
 @dataclasses.dataclass(frozen=True)
+class Kept:
+    """The database that stayed when its task was torn down, and that the next task of this name uses again.
+
+    :ivar owner: the mark that it carries.
+    :ivar plan: that of the task, without anything but ``database``.
+    :ivar slot: that of the task, whose ports the database may have; no other task leases it.
+    """
+
+    owner: str
+    name: str
+    plan: dict[str, t.Any]
+    slot: int | None
+
+    def is_database_of(self, plan: dict[str, t.Any]) -> bool:
+        """Whether the plan of a task means this database."""
+        database = plan.get("database") or {}
+        return all(database.get(key) == self.plan["database"].get(key) for key in ("backend", "name"))
+
+
+@dataclasses.dataclass(frozen=True)
 class Record:
     """What is known of one task.
 
@@ -180,6 +200,31 @@ class Registry:
         self.withdraw(record)
         key = (record.workspace, record.identity.name)
         self.sql.execute("insert or replace into past (workspace, name, ended) values (?, ?, ?)", (*key, time.time()))
+
+    def keep(self, record: Record, slot: int | None) -> None:
+        """Remember the database of a task that is about to be forgotten."""
+        key = (record.workspace, record.identity.name)
+        self.sql.execute(
+            "insert or replace into kept (workspace, name, plan, slot, since) values (?, ?, ?, ?, ?)",
+            (*key, json.dumps(record.plan["database"]), slot, time.time()),
+        )
+
+    def kept(self, workspace: str | None = None) -> dict[str, Kept]:
+        """The databases that were kept, by the mark that they carry."""
+        rows = self.sql.execute("select * from kept where ?1 is null or workspace = ?1", (workspace,))
+        found = {}
+        for row in rows:
+            mark = owner_of(self.id, row["workspace"], row["name"])
+            try:
+                plan = {"database": dict(json.loads(row["plan"]))}
+            except (TypeError, ValueError) as error:
+                raise _registry_file.malformed(f"what it has of the kept database of {row['name']}") from error
+            found[mark] = Kept(mark, row["name"], plan, row["slot"])
+        return found
+
+    def forget_kept(self, workspace: str, name: str) -> None:
+        """A kept database is a task's again, or gone."""
+        self.sql.execute("delete from kept where workspace = ? and name = ?", (workspace, name))
 
     def _record(self, row: sqlite3.Row) -> Record:
         try:

@@ -89,7 +89,17 @@ alter table task add column digest text;
 MOMENTS = """
 alter table registry add column moment text;
 """
-VERSIONS = (SCHEMA, RESERVATIONS, LEASES_THAT_END, DIGESTS, MOMENTS)
+KEPT_DATABASES = """
+create table kept (
+    workspace text not null,
+    name text not null,
+    plan text not null,
+    slot integer,
+    since real not null,
+    primary key (workspace, name)
+) without rowid;
+"""
+VERSIONS = (SCHEMA, RESERVATIONS, LEASES_THAT_END, DIGESTS, MOMENTS, KEPT_DATABASES)
 """What brings a registry from each version to the next."""
 COPY = ".copy"
 """Beside the file: what it was after the last commit."""

@@ -40,7 +40,7 @@ from ._leases import Lease
 from ._lone_branches import LoneBranch
 from ._manifest import Manifest, repository_of
 from ._records import age
-from ._registry import Record, owner_of, task_of
+from ._registry import Kept, Record, owner_of, task_of
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "registry": {"type": "path"},
@@ -83,6 +83,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
         every = registry.records(params["workspace"])
         known = {record.owner for record in registry.records()}
         ours = registry.id
+        kept = registry.kept(params["workspace"])
         leases = _leases.all_leases(registry)
         workspaces = {record.workspace for record in every}
         reserved = {workspace: _reservations.reservations(registry, workspace) for workspace in workspaces}
@@ -96,7 +97,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
     for name in wanted or []:
         if name not in names:
             raise _registry.unknown(name, params["workspace"], names)
-    databases = _all_databases(every, params, ours)
+    databases = _all_databases([*every, *kept.values()], params, ours)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
     for task in tasks:
@@ -105,7 +106,7 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
             for one in reserved[task["workspace"]]
             if one.task == task["name"]
         ]
-    orphans = [] if wanted else _orphans(params, every, leases, known, databases, ours)
+    orphans = [] if wanted else _orphans(params, every, leases, known, databases, kept, ours)
     if params["format"] == "json":
         told = [{key: value for key, value in task.items() if key != "plan"} for task in tasks]
         report = json.dumps({"tasks": told, "orphans": orphans}, indent=2, sort_keys=True)
@@ -271,7 +272,7 @@ def _lone_branch(planned: dict[str, t.Any], record: Record, about: dict[str, t.A
     return about
 
 
-def _all_databases(records: t.Sequence[Record], params: Params, ours: str) -> dict[str, dict[str, t.Any]]:
+def _all_databases(records: t.Sequence[Record | Kept], params: Params, ours: str) -> dict[str, dict[str, t.Any]]:
     """All databases of ours that the back ends in use know, by back end and name."""
     found: dict[str, dict[str, t.Any]] = {}
     plans = [
@@ -332,11 +333,13 @@ def _orphans(
     leases: t.Mapping[tuple[str, str], Lease],
     known: set[str],
     databases: t.Mapping[str, dict[str, t.Any]],
+    kept: t.Mapping[str, Kept],
     ours: str,
 ) -> list[dict[str, t.Any]]:
     """What carries a mark of ownership and belongs to no registered task.
 
-    Each says whether its mark is of this registry; another's tasks may well be alive.
+    Each says whether its mark is of this registry, for another's tasks may well be alive, and whether it is a database
+    that was kept when its task was torn down.
     """
     workspace = params["workspace"]
 
@@ -370,12 +373,16 @@ def _orphans(
     for key, one in databases.items():
         owner = str(one.get("owner"))
         if is_orphan(owner):
-            orphans.append({**one, "kind": key.partition(" ")[0], "owner": owner})
+            is_kept = owner in kept and _database_key(kept[owner].plan["database"]) == key
+            orphans.append({**one, "kind": key.partition(" ")[0], "owner": owner, "kept": is_kept})
     for (space, owner), lease in leases.items():
         mark = owner_of(ours, space, owner)
         if is_orphan(mark):
             orphans.append({"kind": "lease", "name": f"slot {lease['slot']}", "owner": mark})
-    return [{**orphan, "ours": orphan["owner"] is None or task_of(orphan["owner"])[0] == ours} for orphan in orphans]
+    return [
+        {"kept": False, **orphan, "ours": orphan["owner"] is None or task_of(orphan["owner"])[0] == ours}
+        for orphan in orphans
+    ]
 
 
 def _trash_of(repository: Repository) -> list[dict[str, t.Any]]:
@@ -425,8 +432,11 @@ def _table(tasks: t.Sequence[dict[str, t.Any]], orphans: t.Sequence[dict[str, t.
         lines = ["no tasks"]
     lines += [f"reserved by {task['name']}: {one['told']}" for task in tasks for one in task["reservations"]]
     ours = [orphan for orphan in orphans if orphan["ours"]]
-    lines += [f"orphan {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}" for orphan in ours]
-    if ours:
+    lines += [
+        f"{'kept' if orphan['kept'] else 'orphan'} {orphan['kind']} {orphan['name']} of {orphan['owner'] or 'nobody'}"
+        for orphan in ours
+    ]
+    if any(not orphan["kept"] for orphan in ours):
         lines.append("see what would be cleaned: ansible-playbook parallel.worktrees.prune")
     if len(ours) < len(orphans):
         lines.append(f"not looked at: {len(orphans) - len(ours)} of another registry of this machine")

@@ -83,13 +83,13 @@ def operation(params: Params, *, check: bool) -> Result:
                 noted, facts = _note(plan, holder, check=check)
                 done.append(noted)
             for step, given in zip(params["steps"], ready, strict=True):
-                done.append(_carry_out(step, given, check=check))
+                done.append(_carry_out(step, {**given, **_handed_on(step, given, done)}, check=check))
     except WorktreesError as error:
         is_changed = error.details.get("changed", False) or together(*done)["changed"]
         error.details |= {"results": done, "changed": is_changed}
         raise
     warnings = [text for one in done for text in one.get("warnings", ())]
-    return {**together(*done), **facts, "results": done, "warnings": warnings}
+    return {**together(*done), **facts, "results": done, **({"warnings": warnings} if warnings else {})}
 
 
 def _note(plan: Params, holder: Params | None, *, check: bool) -> tuple[Result, Result]:
@@ -106,6 +106,13 @@ def _note(plan: Params, holder: Params | None, *, check: bool) -> tuple[Result, 
         facts = _plan.facts(plan["facts"], planned["worktrees"]["worktrees"], planned["database"])
         noted = _plan.note(plan, **planned, facts=facts, holder=holder, check=check)
     return {**noted, **about}, {"facts": facts, "planned": {key: plan[key] for key in _plan.MAKERS}}
+
+
+def _handed_on(step: Params, given: Params, done: t.Sequence[Result]) -> Params:
+    """What the last step tells of those before it: what was written into databases that are gone."""
+    if step["module"] != "task_record":
+        return {}
+    return {"written": [*given["written"], *(one for result in done for one in result.get("written", ()))]}
 
 
 def _carry_out(step: Params, given: Params, *, check: bool) -> Result:

@@ -12,6 +12,7 @@ import json
 import shlex
 import typing as t
 
+from . import _written
 from ._secrets import DATABASE_PASSWORD, MASK
 
 COMMAND = "ansible-playbook parallel.worktrees.{verb} -e task={task}"
@@ -52,9 +53,11 @@ def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: 
 def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
     """The summary of a task that was torn down.
 
-    :arg facts: the task's own, with ``removed``, the result of the removal of its worktrees.
+    :arg facts: the task's own, with ``removed``, the result of the removal of its worktrees; ``written``, what was
+        written into its databases, which are gone (:mod:`._written`); and ``kept``, the plan of a database that stays.
     """
     if style == "json":
+        facts = {**facts, "kept": facts["kept"] and {key: facts["kept"][key] for key in ("backend", "name")}}
         return json.dumps({**_masked(facts), "state": _state("absent", check)}, indent=2, sort_keys=True)
     removed = facts.get("removed") or {}
     rows = [("saved", f"{one['name']}: {one['ref']}\n{one['restore']}") for one in removed.get("saved") or []]
@@ -65,8 +68,19 @@ def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
         for path in removed.get("trash") or []
     ]
     rows += [("branch", f"{branch} stays") for branch in removed.get("branches") or []]
+    rows += _database_rows(facts, check=check)
     rows += [("note", f"not deleted: {note}") for note in removed.get("notes") or []]
     return f"{facts['name']}: {_state('given back', check)}\n" + _aligned(rows)
+
+
+def _database_rows(facts: dict[str, t.Any], *, check: bool) -> list[tuple[str, str]]:
+    """What has become of data that were nowhere else."""
+    gone = "would be gone" if check else "gone"
+    rows = [("database", f"{one['database']}, {gone}: {_written.told(one)}") for one in facts["written"]]
+    if kept := facts["kept"]:
+        again = COMMAND.format(verb="provision", task=facts["name"])
+        rows.append(("database", f"{kept['name']} ({kept['backend']}) stays; to use it again: {again}"))
+    return rows
 
 
 def nothing_to_give_back(names: t.Mapping[str, str], *, style: str) -> str:

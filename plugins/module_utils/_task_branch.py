@@ -72,12 +72,17 @@ def found(plans: t.Iterable[dict[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
             with contextlib.closing(_postgres.connect(address, password, timeout=LOOK_SECONDS)):
                 about["running"] = True
         except _postgres.driver().OperationalError as error:
-            if "authentication failed" in str(error) or "no such database" in str(error):
+            if is_gone(str(error)):
                 continue
         except (EnvironmentFailure, FileNotFoundError):
             continue
         there[f"branch {address.database}"] = about
     return there
+
+
+def is_gone(reason: str) -> bool:
+    """Whether PgBouncer says by this that it knows no such branch; it may ask for the password first all the same."""
+    return "authentication failed" in reason or "no such database" in reason
 
 
 def _look(address: _postgres.Address, password: str, seconds: float) -> None:

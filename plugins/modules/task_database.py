@@ -640,6 +640,42 @@ verifier:
       lets nobody in.
   returned: success, with O(state=present) and O(backend=branch), but not in check mode
   type: str
+written:
+  description:
+    - The databases of the task into which something was written since they were made, beyond what they began with, and
+      those of which nobody knows, for example because the server is stopped. What is written while it is looked at may
+      be missing.
+    - With O(backend=container) and O(backend=embedded), other databases of the same server are among them.
+  returned: success and O(state=absent)
+  type: list
+  elements: dict
+  contains:
+    database:
+      description: Name of the database.
+      type: str
+      sample: shop
+    rows:
+      description: How many rows were inserted, updated or deleted, in transactions that were rolled back as well.
+      type: int
+      sample: 12
+    tables:
+      description: In which tables, those with most of the rows first. Those in the schema C(public) are without it.
+      type: list
+      elements: str
+      sample: [orders, audit.log]
+    definitions:
+      description: Whether tables, functions and the like were created, altered or dropped.
+      type: bool
+      sample: true
+    unknown:
+      description: Why it cannot be determined; V(none) where it can.
+      type: str
+      sample: null
+warnings:
+  description: An image that cannot be prepared, see O(container.prepared).
+  returned: success, with O(state=present) and O(backend=container)
+  type: list
+  elements: str
 plan:
   description:
     - What finds the database again, for C(database) in the option O(parallel.worktrees.task_record#module:plan). Empty

@@ -275,6 +275,11 @@ orphans:
       description: Whether the mark is of this registry, or there is none. What another registry has may be in use.
       type: bool
       sample: true
+    kept:
+      description:
+        - Whether it is a database that was kept when its task was torn down. The next task of this name uses it again.
+      type: bool
+      sample: false
 report:
   description: All of it as O(format) says; V(none) without.
   returned: success

@@ -43,6 +43,7 @@ options:
         O(parallel.worktrees.git_worktree#module:force).
       - Take what carries the mark of another registry too. B(The tasks of that registry may be in use), and their
         databases go with all of their data.
+      - Remove databases that were kept when their tasks were torn down, see RV(kept).
     type: bool
     default: false
 seealso:
@@ -99,8 +100,8 @@ leftovers:
     kind:
       description:
         - One of V(worktree), V(container), V(embedded), V(shared), V(lease), V(task), V(trash), what removals have left
-          in a repository, V(integration), the worktree that integration has used, and V(golden), a golden database in
-          whose place there is a newer one.
+          in a repository, V(integration), the worktree that integration has used, V(golden), a golden database in
+          whose place there is a newer one, and V(slot), that of a database that was kept and is not found.
       type: str
       sample: embedded
     name:
@@ -111,6 +112,26 @@ leftovers:
       description: Why nobody needs it.
       type: str
       sample: no task is registered for it
+kept:
+  description:
+    - Databases that stay, for they were kept when their tasks were torn down. With O(force=true) they are among
+      RV(leftovers).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description: The back end.
+      type: str
+      sample: embedded
+    name:
+      description: Name of the database.
+      type: str
+      sample: shop_fix_login
+    owner:
+      description: The mark of the task that had it.
+      type: str
+      sample: shop/fix-login@9dda1566
 report:
   description: What to tell a person.
   returned: success

@@ -181,6 +181,20 @@ options:
         Another one is forgotten as if it had never been.
     type: bool
     default: false
+  keep_database:
+    description:
+      - With O(state=absent), remember the database of the task, which stays, and the slot in O(facts). The next task of
+        this name uses both again.
+    type: bool
+    default: false
+  written:
+    description:
+      - With O(state=absent), what was written into databases that are gone, as
+        RV(parallel.worktrees.task_database#module:written) has it. RV(summary) tells it. As a step of
+        M(parallel.worktrees.task_steps) it also has what the steps before it have found.
+    type: list
+    elements: dict
+    default: []
   refusal:
     description:
       - The failed result of another task, as Ansible has it in C(ansible_failed_result). Once the records are moved,

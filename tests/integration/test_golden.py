@@ -192,6 +192,42 @@ def test_is_built_once_and_copied(workspace, state):
     assert not (state / "golden").exists() or not os.listdir(state / "golden")
 
 
+def told(task: dict[str, t.Any], expected: list[dict[str, t.Any]]) -> bool:
+    """Whether a teardown would tell this of the task's databases, once the sessions that wrote have been counted."""
+    until = time.monotonic() + 10
+    while (written := must(task, state="absent", check=True)["written"]) != expected and time.monotonic() < until:
+        time.sleep(0.05)
+    assert written == expected
+    return True
+
+
+def test_what_is_written_beyond_it_is_told(workspace):
+    task = workspace.task()
+    database = task["databases"][0]["name"]
+    facts = must(task)["database"]
+    assert told(task, [])
+    must(task)  # once more changes nothing of that
+    nothing = {"database": database, "rows": 0, "tables": [], "definitions": False, "unknown": None}
+
+    passing = "create temp table passing (n int); insert into passing values (1); select count(*) from shop"
+    assert psql(facts, passing) == "2"
+    assert told(task, [])
+    assert psql(facts, "insert into shop values (3); update shop set n = 4 where n = 3") == ""
+    assert told(task, [{**nothing, "rows": 2, "tables": ["shop"]}])
+    assert psql(facts, "create schema own; create table own.notes as select generate_series(1, 3) n") == ""
+    expected = {**nothing, "rows": 5, "tables": ["own.notes", "shop"], "definitions": True}
+    assert told(task, [expected])
+    if workspace.backend != "shared":
+        assert psql(facts, "create database test_db_1") == ""
+        assert told(task, [expected])
+        other = {**facts, "url": facts["url"].replace(database, "test_db_1")}
+        assert psql(other, "create table t as select 1") == ""
+        assert told(task, [expected, {**nothing, "database": "test_db_1", "rows": 1, "tables": ["t"]}])
+    gone = must(task, state="absent")["written"]
+    assert gone[0] == expected
+    assert must(task, state="absent")["written"] == []
+
+
 def test_begins_with_a_pull(workspace, server, monkeypatch):
     """It is masked before anybody has it, and pulled once for all tasks."""
     source = f"source_{workspace.key}"

@@ -393,10 +393,10 @@ def bautista(folder: pathlib.Path, *, image: str | None = None, **variables: t.A
 def remove_databases(workspace: Workspace) -> None:
     image = workspace.variables.get("database_image")
     if image:
-        for name in containers():
-            if docker("inspect", "--format", f'{{{{index .Config.Labels "{_containers.OWNER}"}}}}', name).startswith(
-                f"{workspace.name}/"
-            ):
+        row = f'{{{{.Names}}}} {{{{.Label "{_containers.OWNER}"}}}}'
+        for line in docker("ps", "--all", "--filter", f"label={_containers.OWNER}", "--format", row).splitlines():
+            name, _space, owner = line.partition(" ")
+            if owner.startswith(f"{workspace.name}/"):
                 docker("rm", "--force", "--volumes", name)
         with _containers.connected(None) as client:
             for prepared in _containers.prepared_images(client):
