@@ -200,6 +200,13 @@ def ssh_host(docker_client: docker.DockerClient, ssh_key: pathlib.Path) -> c.Ite
 
 
 @pytest.fixture(scope="session")
+def debian_13(docker_client: docker.DockerClient, ssh_key: pathlib.Path) -> c.Iterator[SshHost]:
+    """The same with Debian 13, that is Python 3.13 and PostgreSQL 17."""
+    with _ssh_host(docker_client, ssh_key, "host:13", init=True) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
 def network(docker_client: docker.DockerClient) -> c.Iterator[str]:
     """The name of a network of these tests alone, in which a machine has the same address after a reboot."""
     made = docker_client.networks.create(f"{IMAGES}-{uuid.uuid4().hex[:8]}", labels={IMAGES: "network"})

@@ -21,6 +21,8 @@ import yaml
 from integration import workspaces
 from integration.workspaces import CLONE, REPOSITORIES
 
+from ansible_collections.parallel.worktrees.plugins.module_utils import _secrets
+
 STATE = "/home/worker/.local/state/parallel-worktrees"
 HOST_PASSWORD = "of-the-machine"
 
@@ -188,6 +190,28 @@ def test_several_tasks_of_another_workspace(tmp_path, ssh_host):
             space.on("pg_isready", "-h", "127.0.0.1", "-p", str(65432 + number))
         space.run("teardown", all_tasks="true").must()
         assert workspaces.wait_for(lambda: space.left("agent-1") + space.left("agent-2")) == []
+
+
+def test_debian_13(tmp_path, debian_13):
+    """Its Python is 3.13, and its PostgreSQL 17."""
+    golden = {"folder": "{{ workspace_root }}/shop-api", "commands": ["psql -c 'create table t as select 13 n'"]}
+    databases = [{"name": "shop", "golden": golden}]
+    with remote(tmp_path, debian_13, "shop", database_databases=databases) as space:
+        run = space.provision("task").must()
+        url = run.result("task_database")["database"]["url"].replace(
+            _secrets.DATABASE_PASSWORD,
+            space.on("cat", run.result("task_database")["database"]["password_file"]),
+        )
+        asked = "select n || ' ' || current_setting('server_version_num')::int / 10000 from t"
+        assert space.on("psql", url, "-Atc", asked) == "13 17"
+        assert space.on("python3", "-c", "import sys; print(sys.version_info[:2])") == "(3, 13)"
+        assert space.provision("task").must().changed == 0
+        found = space.task("task")
+        assert (found["state"], found["drift"], found["database"]["state"]) == ("ready", [], "running")
+        space.on("psql", url, "-c", "insert into t values (1)")
+        gone = space.teardown("task").must()
+        assert "shop, gone: 1 row written in t since it was made" in gone.stdout
+        assert workspaces.wait_for(lambda: space.left("task")) == []
 
 
 @pytest.mark.parametrize(
