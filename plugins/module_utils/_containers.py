@@ -89,6 +89,8 @@ SHUT_DOWN = 1
 """``DB_SHUTDOWNED`` of the server's ``pg_control.h``."""
 
 START_DOCKER = "systemctl start docker, or name another daemon in DOCKER_HOST or docker_host"
+ANSWER_SECONDS = 20
+"""How long a daemon may take to say what it is; one that hangs never does."""
 REQUEST_SECONDS = 600
 REMOVAL_SECONDS = 30
 
@@ -889,7 +891,8 @@ def connected(docker_host: str | None) -> t.Iterator[DockerClient]:
     where = daemon(docker_host)
     variables = {**os.environ, **({"DOCKER_HOST": where} if where else {})}
     with _asking(f"Docker does not answer at {where or 'its default socket'}", hint=START_DOCKER):
-        client = docker.from_env(environment=variables, timeout=REQUEST_SECONDS)
+        client = docker.from_env(environment=variables, version="auto", timeout=ANSWER_SECONDS)
+        client.api.timeout = REQUEST_SECONDS
     with contextlib.closing(client):
         yield client
 

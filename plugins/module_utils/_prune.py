@@ -42,7 +42,7 @@ def operation(params: Params, *, check: bool) -> Result:
         for task in seen["tasks"]
         if _is_gone(task)
     ]
-    left += _lost(params, seen["orphans"]) if params["force"] else []
+    left += _lost(params, seen["orphans"]) if params["force"] and not seen["silent"] else []
     left += _goldens(params, seen["tasks"])
     left += [] if seen["tasks"] else _integration_trees(params)
     if params["apply"]:

@@ -185,15 +185,15 @@ def _planned(asked: Params) -> Result:
     return {"changed": True, "actions": actions, "diff": []}
 
 
-def found(plans: t.Iterable[dict[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
+def found(plans: t.Iterable[dict[str, t.Any]], silent: dict[str, str]) -> dict[str, dict[str, t.Any]]:
     """What tasks have in the servers that these plans name, by server and role (:func:`key_of`).
 
-    A server that does not answer has nothing.
+    :arg silent: takes the servers that cannot be looked into (:func:`place_of`), and why.
     """
-    servers = {_place(plan): plan for plan in plans}
+    servers = {place_of(plan): plan for plan in plans}
     there: dict[str, dict[str, t.Any]] = {}
-    for plan in servers.values():
-        with contextlib.suppress(EnvironmentFailure, UserError):
+    for place, plan in servers.items():
+        try:
             for one in _pg_databases.marked(_as_admin(plan)):
                 if is_golden(one["owner"]):
                     continue
@@ -201,20 +201,22 @@ def found(plans: t.Iterable[dict[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
                 about["databases"] = [{"name": name} for name in one["databases"]]
                 about |= {key: plan[key] for key in ("address", "port", "shared")}
                 there[key_of(about)] = about
+        except (EnvironmentFailure, UserError) as error:
+            silent[place] = error.message
     return there
 
 
 def goldens(plans: t.Iterable[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
     """The golden databases in the servers that these plans name, as ``_golden.superseded`` wants them."""
     there: list[dict[str, t.Any]] = []
-    for plan in {_place(plan): plan for plan in plans}.values():
+    for plan in {place_of(plan): plan for plan in plans}.values():
         place = {key: plan[key] for key in ("address", "port", "shared")}
         with contextlib.suppress(EnvironmentFailure, UserError):
             with administration(_as_admin(plan), Journal(check=True)) as server:
                 rows = server.rows(GOLDENS)
             for name, number, complete, mark in rows:
                 about = {"name": name, "owner": json.loads(mark)["owner"], "built": number, "complete": complete}
-                there.append({**place, **about, "place": _place(plan), "in_use": False})
+                there.append({**place, **about, "place": place_of(plan), "in_use": False})
     return there
 
 
@@ -239,7 +241,7 @@ def remove_golden(about: dict[str, t.Any]) -> None:
 
 
 def key_of(plan: dict[str, t.Any]) -> str:
-    return f"shared {_place(plan)} {_postgres.fit_name(plan['user'])}"
+    return f"shared {place_of(plan)} {_postgres.fit_name(plan['user'])}"
 
 
 def names(plan: dict[str, t.Any]) -> set[str]:
@@ -248,7 +250,8 @@ def names(plan: dict[str, t.Any]) -> set[str]:
     return {_postgres.fit_name(one["name"]) for one in given}
 
 
-def _place(plan: dict[str, t.Any]) -> str:
+def place_of(plan: dict[str, t.Any]) -> str:
+    """The server that a plan means."""
     return f"{plan['address']}:{plan['port']}"
 
 

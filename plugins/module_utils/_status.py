@@ -97,9 +97,10 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
     for name in wanted or []:
         if name not in names:
             raise _registry.unknown(name, params["workspace"], names)
-    databases = _all_databases([*every, *kept.values()], params, ours)
+    silent: dict[str, str] = {}
+    databases = _all_databases([*every, *kept.values()], params, ours, silent)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        tasks = list(pool.map(lambda record: _task(record, leases, databases, params["disposable"]), records))
+        tasks = list(pool.map(lambda record: _task(record, leases, databases, silent, params["disposable"]), records))
     for task in tasks:
         task["reservations"] = [
             {**dataclasses.asdict(one), "told": str(one)}
@@ -112,15 +113,25 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
         report = json.dumps({"tasks": told, "orphans": orphans}, indent=2, sort_keys=True)
     elif params["format"] == "table":
         report = _table(tasks, orphans, one_workspace=params["workspace"] is not None)
+        report += "".join(f"\nnot looked into: {why}" for why in sorted(silent.values()))
     else:
         report = None
-    return {"changed": False, "diff": [], "actions": [], "tasks": tasks, "orphans": orphans, "report": report}
+    return {
+        "changed": False,
+        "diff": [],
+        "actions": [],
+        "tasks": tasks,
+        "orphans": orphans,
+        "silent": sorted(silent.values()),
+        "report": report,
+    }
 
 
 def _task(
     record: Record,
     leases: t.Mapping[tuple[str, str], Lease],
     databases: t.Mapping[str, dict[str, t.Any]],
+    silent: t.Mapping[str, str],
     disposable: t.Sequence[str],
 ) -> dict[str, t.Any]:
     name = record.identity.name
@@ -133,7 +144,9 @@ def _task(
         drift += about.pop("drift")
     database = dict(record.plan.get("database") or {})
     if database:
-        state, fault = _database_state(database, databases.get(_database_key(database)))
+        state, fault = _database_state(
+            database, databases.get(_database_key(database)), silent.get(_place(database) or "")
+        )
         if record.state == "ready" and fault:
             drift.append(fault)
         database = {"backend": database["backend"], "name": database["name"], "state": state}
@@ -272,8 +285,13 @@ def _lone_branch(planned: dict[str, t.Any], record: Record, about: dict[str, t.A
     return about
 
 
-def _all_databases(records: t.Sequence[Record | Kept], params: Params, ours: str) -> dict[str, dict[str, t.Any]]:
-    """All databases of ours that the back ends in use know, by back end and name."""
+def _all_databases(
+    records: t.Sequence[Record | Kept], params: Params, ours: str, silent: dict[str, str]
+) -> dict[str, dict[str, t.Any]]:
+    """All databases of ours that the back ends in use know, by back end and name.
+
+    :arg silent: takes the places that do not answer, and why.
+    """
     found: dict[str, dict[str, t.Any]] = {}
     plans = [
         {**plan, "owner": record.owner, "password_file": _databases.password_file(record.owner)}
@@ -288,14 +306,23 @@ def _all_databases(records: t.Sequence[Record | Kept], params: Params, ours: str
             found[f"branch {one['name']}"] = {**one, "running": works}
     places = _databases.Places.of([*plans, said(params)])
     for host in places.docker_hosts:
-        # Where Docker is down, the databases of its tasks are told as missing.
-        with contextlib.suppress(EnvironmentFailure), _containers.connected(host) as client:
-            for one in _containers.containers(client):
-                found[f"container {one['name']}"] = {**one, "docker_host": host}
+        try:
+            with _containers.connected(host) as client:
+                for one in _containers.containers(client):
+                    found[f"container {one['name']}"] = {**one, "docker_host": host}
+        except EnvironmentFailure as failure:
+            silent[f"container {host}"] = failure.message
     for folder in places.directories:
         for one in _clusters.clusters(folder):
             found[f"embedded {one['name']}"] = {**one, "directory": folder}
-    return found | _shared.found(places.servers)
+    return found | _shared.found(places.servers, silent)
+
+
+def _place(plan: dict[str, t.Any]) -> str | None:
+    """Where the database of a plan is; None where that always answers, or is asked for each."""
+    if plan["backend"] == "shared":
+        return _shared.place_of(plan)
+    return f"container {plan['container']['docker_host']}" if plan["backend"] == "container" else None
 
 
 def _database_key(plan: dict[str, t.Any]) -> str:
@@ -315,9 +342,16 @@ def said(params: Params) -> dict[str, t.Any]:
     return {**plan, "address": shared["address"], "port": shared["port"], "shared": server}
 
 
-def _database_state(plan: dict[str, t.Any], found: dict[str, t.Any] | None) -> tuple[str, str | None]:
-    """How the database of a task is, and what is wrong with that."""
+def _database_state(
+    plan: dict[str, t.Any], found: dict[str, t.Any] | None, silence: str | None
+) -> tuple[str, str | None]:
+    """How the database of a task is, and what is wrong with that.
+
+    :arg silence: why the place of it does not answer.
+    """
     name = plan["name"]
+    if found is None and silence:
+        return "unknown", f"database {name} is unknown: {silence}"
     if found is None:
         return "missing", f"database {name} is missing"
     if not found["running"]:

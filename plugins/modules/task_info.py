@@ -162,8 +162,8 @@ tasks:
           sample: shop_fix_login
         state:
           description:
-            - One of V(running), V(stopped), V(missing), V(incomplete) where a shared server lacks one of several, and
-              V(none) for a task without a database.
+            - One of V(running), V(stopped), V(missing), V(incomplete) where a shared server lacks one of several,
+              V(unknown) where Docker or a shared server does not answer, and V(none) for a task without a database.
           type: str
           sample: running
     created:
@@ -280,6 +280,11 @@ orphans:
         - Whether it is a database that was kept when its task was torn down. The next task of this name uses it again.
       type: bool
       sample: false
+silent:
+  description: Why a Docker daemon or a shared server cannot be looked into. No orphans of it are known.
+  returned: success
+  type: list
+  elements: str
 report:
   description: All of it as O(format) says; V(none) without.
   returned: success

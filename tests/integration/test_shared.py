@@ -174,8 +174,8 @@ def test_status_sees_databases_and_orphans_and_prune_removes_those(server):
             seen = status()
         finally:
             server.start()
-        assert [one["database"]["state"] for one in seen["tasks"]] == ["missing"]
-        assert "is missing" in seen["tasks"][0]["drift"][0]
+        assert [one["database"]["state"] for one in seen["tasks"]] == ["unknown"]
+        assert "is unknown: user postgres does not get into the server" in seen["tasks"][0]["drift"][0]
     finally:
         must(task, state="absent")
         must(orphan, state="absent")
