@@ -101,7 +101,7 @@ def task(space, own):
     origins = space.root / "origins"
     hidden = origins.rename(space.root / "unreachable")
     try:
-        with _processes_seen() as seen:
+        with _processes_seen("cmdline", "environ") as seen:
             run = space.provision(name, "-vvv", "--diff").must()
     finally:
         hidden.rename(origins)
@@ -109,15 +109,15 @@ def task(space, own):
 
 
 @contextlib.contextmanager
-def _processes_seen():
-    """What the command lines and environments of all processes were meanwhile, as one text each."""
+def _processes_seen(*files):
+    """What these files of all processes were meanwhile, such as their command lines, as one text each."""
     seen = set()
     ended = threading.Event()
 
     def look():
         while not ended.wait(0.01):
             for pid in filter(str.isdigit, os.listdir("/proc")):
-                for file in ("cmdline", "environ"):
+                for file in files:
                     with contextlib.suppress(OSError), open(f"/proc/{pid}/{file}", "rb") as content:
                         seen.add(content.read())
 
@@ -353,6 +353,43 @@ def test_the_password_is_in_its_file_and_the_env_files_and_nowhere_else(space, t
     }
     kept = [path for path in space.state.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
     assert kept == [secret]
+
+
+def test_no_verb_shows_the_password(space, task, base):
+    """Not even where what a person runs prints it, or fails; a command's environment is where it belongs."""
+    name = f"postgres_bautista_testing_{task['name']}"
+    port, password = base + space.slots()[task["name"]], space.password(task["name"])
+    says_it = 'echo "$DATABASE_URL"; psql "$DATABASE_URL" -c "select pg_sleep(0.2), no_such_column"; exit 3'
+    gate = [
+        {"name": "says it", "command": says_it, "stages": ["gate"]},
+        {"name": "leaked", "databases": "test_db_%", "stages": ["gate"]},
+    ]
+    workspaces.psql("create table noted as select 1", port=port, password=password)
+    workspaces.psql("create database test_db_1", port=port, password=password)
+    with _processes_seen("cmdline") as seen:
+        runs = {
+            "gate": space.varied(gate_checks=gate).run("gate", "-vvv", task=task["name"]),
+            "status": space.run("status", "-vvv", task=task["name"]),
+            "db_psql": space.run(
+                "db_psql", "-vvv", task=task["name"], command="'select pg_sleep(0.2), no_such_column'"
+            ),
+            "db_psql without": space.run("db_psql", "-vvv", task=task["name"]),
+            "db_status": space.run("db_status", "-vvv", task=task["name"], format="json"),
+            "teardown": space.teardown(task["name"], "-vvv", "--check", "--diff", force="true"),
+        }
+    assert "says it" in runs["gate"].output
+    assert "test_db_1" in runs["gate"].output
+    assert "no_such_column" in runs["db_psql"].output
+    assert "PGPASSWORD=" in runs["db_psql without"].stdout
+    assert '"state": "running"' in runs["db_status"].stdout
+    assert "would be gone" in runs["teardown"].output
+    texts = {what: run.output + json.dumps(run.results) for what, run in runs.items()}
+    texts |= {"inspect": docker("inspect", name), "logs": docker("logs", name), "top": docker("top", name)}
+    for what, text in texts.items():
+        assert password not in text, what
+    assert any(b"pg_sleep" in text for text in seen)
+    assert [text for text in seen if password.encode() in text] == []
+    workspaces.psql("drop database test_db_1", port=port, password=password)
 
 
 # List
