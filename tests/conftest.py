@@ -217,8 +217,11 @@ def network(docker_client: docker.DockerClient) -> c.Iterator[str]:
 @pytest.fixture(scope="session")
 def machines(
     docker_client: docker.DockerClient, ssh_key: pathlib.Path, network: str
-) -> c.Iterator[c.Callable[[], SshHost]]:
-    """What boots bare machines, each with systemd and free to mount file systems; all are removed at the end."""
+) -> c.Iterator[c.Callable[..., SshHost]]:
+    """What boots bare machines, each with systemd and free to mount file systems; all are removed at the end.
+
+    It takes the version of Debian.
+    """
     options = {
         "cap_add": ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE"],
         "security_opt": ["apparmor=unconfined", "seccomp=unconfined"],
@@ -230,7 +233,7 @@ def machines(
         "network": network,
     }
     with contextlib.ExitStack() as stack:
-        yield lambda: stack.enter_context(_ssh_host(docker_client, ssh_key, "db-host:12", **options))
+        yield lambda version=12: stack.enter_context(_ssh_host(docker_client, ssh_key, f"db-host:{version}", **options))
 
 
 @contextlib.contextmanager

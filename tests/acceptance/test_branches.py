@@ -90,9 +90,9 @@ def lacks(file: pathlib.Path, words: str) -> bool:
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory, machines):
-    """A DB host with a golden of one source."""
+    """A DB host with a golden of one source; its PostgreSQL is 17."""
     folder = tmp_path_factory.mktemp("box")
-    machine = machines()
+    machine = machines(13)
     source = {"kind": "dump", "database": "app", "dump": "/srv/app.sql", "every": "7d"}
     made = DbHost(
         folder,
@@ -219,16 +219,31 @@ def test_two_tasks_that_want_one_name(shop):
     shop.teardown("first").must()
 
 
-def test_a_kept_database_is_an_orphan_that_prune_removes(shop):
+def test_what_was_written_is_told_and_a_kept_branch_is_used_again(shop):
     shop.provision("kept").must()
     name = shop.task("kept")["database"]["name"]
+    assert "would be gone" not in shop.teardown("kept", "--check").must().stdout
+    assert shop.sql("kept", "delete from orders where id > 90") == ""
+    words = "10 rows written in orders since it was made"
+    assert wait_for(lambda: words not in shop.teardown("kept", "--check").must().stdout) is False
     shop.teardown("kept", keep_database="true").must()
     assert shop.branches() == [name]
-    assert [one["name"] for one in shop.status()["orphans"] if one["kind"] == "branch"] == [name]
-    assert f"branch {name}" in shop.run("prune").must().stdout
-    shop.run("prune", "--check", apply="true").must()
+    (orphan,) = shop.status()["orphans"]
+    assert (orphan["kind"], orphan["name"], orphan["kept"]) == ("branch", name, True)
+    assert f"branch {name} stays: it was kept" in shop.run("prune", apply="true").must().stdout
     assert shop.branches() == [name]
-    shop.run("prune", apply="true").must()
+    shop.provision("kept").must()
+    assert shop.sql("kept", COUNT) == "90"
+    assert shop.status()["orphans"] == []
+    run = shop.teardown("kept").must()
+    assert f"{name}, gone: {words}" in run.stdout
+    assert shop.branches() == []
+
+    shop.provision("kept").must()
+    shop.teardown("kept", keep_database="true").must()
+    shop.run("prune", "--check", apply="true", force="true").must()
+    assert shop.branches() == [name]
+    shop.run("prune", apply="true", force="true").must()
     assert shop.branches() == []
     assert shop.left("kept") == []
 
