@@ -29,6 +29,7 @@ class Manifest:
     """The paths (relative to the worktree) of what was written there, with the signature of its content.
 
     :ivar main: the main tree of its repository, as the workspace names it.
+    :ivar mount: the mount point that the worktree lies below, where its repository does not.
     :ivar ports: those of the task, by name.
     :ivar blocks: paths of somebody's own files that have a block of ours.
     :ivar env_files: paths of the files with the task's environment.
@@ -41,6 +42,7 @@ class Manifest:
         self.owner: str | None = data.get("owner")
         self.adopted: bool = data.get("adopted", False)
         self.main: str | None = data.get("main")
+        self.mount: str | None = data.get("mount")
         self.written: dict[str, str] = data.get("written", {})
         self.ran: list[str] = data.get("ran", [])
         self.blocks: list[str] = data.get("blocks", [])
@@ -71,7 +73,7 @@ class Manifest:
         return os.path.exists(self._path)
 
     def save(self) -> None:
-        kept = ("owner", "adopted", "main", "written", "blocks", "env_files", "ran", "ports")
+        kept = ("owner", "adopted", "main", "mount", "written", "blocks", "env_files", "ran", "ports")
         data = {name: getattr(self, name) for name in kept}
         _files.write(self._path, json.dumps(data, indent=1, sort_keys=True).encode(), mode=0o644)
 

@@ -33,13 +33,25 @@ def below(path: str) -> list[str]:
     :raises EnvironmentFailure: the kernel's list cannot be read.
     """
     top = os.fsencode(_resolved(path))
+    inside = {point for point in _points(path) if point == top or point.startswith(top.rstrip(b"/") + b"/")}
+    return [os.fsdecode(point) for point in sorted(inside, key=lambda point: (-point.count(b"/"), point))]
+
+
+def point_above(path: str) -> str:
+    """The mount point of the file system that a path lies in, or would lie in.
+
+    :raises EnvironmentFailure: the kernel's list cannot be read.
+    """
+    place = os.fsencode(os.path.realpath(path)) + b"/"
+    return os.fsdecode(max((point for point in _points(path) if place.startswith(point.rstrip(b"/") + b"/")), key=len))
+
+
+def _points(path: str) -> set[bytes]:
     try:
         with open(LIST, "rb") as file:
-            points = [_unescaped(line.split(b" ")[4]) for line in file]
+            return {_unescaped(line.split(b" ")[4]) for line in file}
     except OSError as error:
-        raise EnvironmentFailure(f"cannot look for mount points in {path}: {LIST}: {error.strerror}") from error
-    inside = {point for point in points if point == top or point.startswith(top.rstrip(b"/") + b"/")}
-    return [os.fsdecode(point) for point in sorted(inside, key=lambda point: (-point.count(b"/"), point))]
+        raise EnvironmentFailure(f"cannot look for the mount points of {path}: {LIST}: {error.strerror}") from error
 
 
 def refuse(path: str, *, own: bool = False) -> None:

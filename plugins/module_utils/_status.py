@@ -193,6 +193,8 @@ def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[
             about["state"] = "moved"
             about["drift"].append(f"worktree of {planned['name']} was moved to {moved}")
             return about
+        if not exists and listed and (admin := repository.admin_of(path)):
+            _whereabouts.refuse_unmounted(planned["name"], path, Manifest.in_admin(path, admin))
         if not exists or listed is None:
             about["state"] = "missing"
             if record.state == "ready" or exists or listed:

@@ -16,8 +16,8 @@ import os
 import shlex
 import typing as t
 
-from . import _git
-from ._errors import UserError
+from . import _git, _mounts
+from ._errors import EnvironmentFailure, UserError
 from ._git import Listed, Repository
 from ._manifest import FILE_NAME, Manifest
 from ._registry import task_of
@@ -46,6 +46,22 @@ def refuse_unlisted(name: str, repository: Repository, path: str) -> None:
         raise UserError(
             f"repository {name}: {path} was moved, and git does not know its new place",
             hint=f"tell git: {shlex.join(('git', *where, 'worktree', 'repair', path))}",
+        )
+
+
+def own_mount(repository: Repository, path: str) -> str | None:
+    """The mount point that a worktree lies below, where its repository does not."""
+    point = _mounts.point_above(path)
+    return None if point == _mounts.point_above(repository.common) else point
+
+
+def refuse_unmounted(name: str, path: str, mark: Manifest | None) -> None:
+    """Refuse to take a worktree for gone whose disk is not mounted."""
+    point = mark.mount if mark else None
+    if point and _mounts.point_above(point) != point:
+        raise EnvironmentFailure(
+            f"repository {name}: {path} lies on {point}, where nothing is mounted now",
+            hint=f"mount it first: mount {shlex.quote(point)}",
         )
 
 

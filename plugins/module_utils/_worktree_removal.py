@@ -221,6 +221,8 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
         whose, way_out = _whereabouts.whose(owner, params["owner"])
         by_hand = f"git -C {member.repository.path} worktree remove {member.path}, if nobody needs it"
         raise UserError(f"repository {member.name}: the worktree {member.path} {whose}", hint=way_out or by_hand)
+    if standing.gone and not params["force"]:
+        _whereabouts.refuse_unmounted(member.name, member.path, mark)
     # A branch that was renamed is the task's still; one that was switched to, beside it, is not.
     member.switched = standing.branch not in (None, member.branch) and member.branch in view.branches
     if member.switched and params["push"] and not (mark and mark.adopted):

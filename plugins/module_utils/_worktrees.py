@@ -263,6 +263,8 @@ def _find(member: Member, view: View, owner: str, inside: Finding | None, *, che
         finding.renewal = _exclude.renewal(member.repository, member.path)
         finding.is_unsettled = _is_unsettled(member)
         return finding
+    if standing and standing.gone:
+        _whereabouts.refuse_unmounted(member.name, member.path, mark)
     if standing and standing.gone and standing.lock not in (None, MAKING):
         raise _worktree_set.is_locked(member, standing.lock)
     if standing is None and not member.inside:
@@ -405,6 +407,7 @@ def _mark(member: Member, owner: str) -> None:
     """Write into the worktree's git directory whose it is."""
     manifest = Manifest.in_admin(member.path, member.repository.admin_in(member.path))
     manifest.owner, manifest.adopted, manifest.main = owner, member.adopt, member.repository.path
+    manifest.mount = _whereabouts.own_mount(member.repository, member.path)
     manifest.save()
 
 
