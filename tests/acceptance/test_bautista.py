@@ -359,7 +359,7 @@ def test_no_verb_shows_the_password(space, task, base):
     """Not even where what a person runs prints it, or fails; a command's environment is where it belongs."""
     name = f"postgres_bautista_testing_{task['name']}"
     port, password = base + space.slots()[task["name"]], space.password(task["name"])
-    says_it = 'echo "$DATABASE_URL"; psql "$DATABASE_URL" -c "select pg_sleep(0.2), no_such_column"; exit 3'
+    says_it = 'echo "$DATABASE_URL"; env; exit 3'
     gate = [
         {"name": "says it", "command": says_it, "stages": ["gate"]},
         {"name": "leaked", "databases": "test_db_%", "stages": ["gate"]},
