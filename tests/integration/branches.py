@@ -192,8 +192,7 @@ def sources(folder: str) -> dict[str, t.Any]:
 
 
 def as_file(host: Host, given: dict[str, t.Any]) -> dict[str, t.Any]:
-    plain = ("store", "pool", "root", "run", "state", "user", "source_user", "pooler_user", "bin_directory")
-    plain += ("supervisor", "address", "reserve")
+    plain = "store pool root run state user source_user pooler_user bin_directory supervisor address reserve".split()
     return {**{key: getattr(host, key) for key in plain}, **given}
 
 

@@ -27,10 +27,11 @@ class DbHost(workspaces.Workspace):
     """The machine ``box`` of an inventory, alone in the group ``db_hosts``."""
 
     def __init__(self, folder: pathlib.Path, machine: SshHost, store: str, **variables: t.Any) -> None:
-        super().__init__(folder, folder / "db_host.yml", folder / "state", {})
+        file = folder / "db_host.yml"
+        super().__init__(folder, file, folder / "state", {})
         self.machine = machine
         self.on = machine.on
-        self.file.write_text(yaml.safe_dump({**POOL, "db_host_store": store, **variables}))
+        file.write_text(yaml.safe_dump({**POOL, "db_host_store": store, **variables}))
         self.environment = {"ANSIBLE_PIPELINING": "true"}
         self.inventory = folder / "inventory.yml"
         self.inventory.write_text(yaml.safe_dump({"db_hosts": {"hosts": {"box": machine.inventory()}}}))

@@ -34,6 +34,7 @@ from ansible_collections.parallel.worktrees.plugins.module_utils import (
 )
 from ansible_collections.parallel.worktrees.plugins.module_utils._db_host import Host
 from ansible_collections.parallel.worktrees.plugins.module_utils._door import answer, filled
+from ansible_collections.parallel.worktrees.plugins.module_utils._errors import WorktreesError
 
 pytestmark = pytest.mark.root
 
@@ -407,7 +408,7 @@ def test_a_primary_that_is_not_safe_to_copy_is_refused(app, primary):
 def test_the_primary_is_verified_where_that_is_asked_for(app, primary, folder):
     def refusal(**given):
         app.change(**given)
-        with pytest.raises(Exception, match="primary") as raised:
+        with pytest.raises(WorktreesError, match="primary") as raised:
             app.standby.check_primary()
         return str(raised.value.message)
 

@@ -122,7 +122,12 @@ def test_a_reset_that_cannot_swap_leaves_the_branch_at_work(monkeypatch):
     """A process in the dataset keeps it busy; the next reset only swaps, and makes nothing anew."""
     made = []
     clone = _stores.Zfs.clone
-    monkeypatch.setattr(_stores.Zfs, "clone", lambda *of, **more: (made.append(of[2]), clone(*of, **more))[1])
+
+    def noted(*of, **more):
+        made.append(of[2])
+        return clone(*of, **more)
+
+    monkeypatch.setattr(_stores.Zfs, "clone", noted)
     with branches.db_host("zfs") as host:
         host.must("one")
         host.sql("one", "delete from orders where id > 42")

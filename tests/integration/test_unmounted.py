@@ -34,13 +34,13 @@ def test_a_disk_that_is_not_mounted(tmp_path):
             apart.provision("far").must()
             (point / "trees" / "far" / "work.txt").write_text("work\n")
         nowhere = f"lies on {point}, where nothing is mounted now"
-        task = apart.task("far")
+        (task,) = apart.status()["tasks"]
         assert [one["state"] for one in task["worktrees"]] == ["unknown"]
         assert nowhere in task["drift"][0]
         assert "nothing is left over" in apart.run("prune", apply="true").must().stdout
         for verb in ("teardown", "provision"):
             apart.run(verb, task="far").refused("environment", nowhere, f"mount {point}")
-        assert len(apart.records()) == 1
+        assert [one["name"] for one in apart.status()["tasks"]] == ["far"]
         with mounted(disk, point):
             assert (point / "trees" / "far" / "work.txt").read_text() == "work\n"
             apart.teardown("far").refused("user", "work.txt")

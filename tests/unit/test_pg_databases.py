@@ -139,7 +139,7 @@ def test_a_mark_is_read_as_it_was_written(owner, creating):
 
 @given(st.none() | st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
 def test_no_comment_of_a_person_is_a_mark(comment):
-    assert found(comment, None).owner is None
+    assert found(comment).owner is None
 
 
 # Ways and programs
