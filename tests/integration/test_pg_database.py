@@ -417,6 +417,15 @@ def test_a_complete_database_keeps_its_data_and_is_given_what_it_lacks(server, t
     assert server.psql(f"select datconnlimit from pg_database where datname = '{name}'") == "-1"
 
 
+def test_an_extension_goes_into_the_schema_of_its_own(server, task):
+    must(task)
+    server.psql("drop extension plpgsql", task["role"])
+    task["databases"] = one(task, extensions=["plpgsql"])
+    must(task)
+    where = "select extnamespace::regnamespace from pg_extension where extname = 'plpgsql'"
+    assert as_task(server, task, where) == "pg_catalog"
+
+
 def test_a_database_that_was_closed_is_opened(server, task):
     task["databases"] = one(task, extensions=["pg_trgm"])
     must(task)
