@@ -383,9 +383,9 @@ def _reset(work: Work, wish: Wish) -> Result:
         there = {one.name: one for one in volumes}
     origin = t.cast("str", there[f"{LIVE}/{name}"].origin)
     mark = dataclasses.replace(found, expires=work.expiry(wish, found.source), protected=wish.protected)
-    draft = dataclasses.replace(mark, phase=CREATING, queries=0, last_used=time.time())
+    draft = dataclasses.replace(mark, phase=CREATING, queries=0, last_used=work.now())
     before = {**work.state(found), "since": found.created}
-    after = dataclasses.replace(draft, phase=READY, created=time.time())
+    after = dataclasses.replace(draft, phase=READY, created=draft.last_used)
     password = work.verifier(LIVE, name)  # kept, for PgBouncer has let clients in by it who wait now
     if password is None or (wish.password and not _postgres.verifies(password, wish.password)):
         password = wish.password
@@ -594,6 +594,10 @@ class Work:
         keys = ("owner", "phase", "source", "golden", "parent", "port", "user", "expires", "protected")
         return {key: getattr(mark, key) for key in keys}
 
+    def now(self) -> float:
+        """The time for a mark, with a look that shows whether the clock is set later on."""
+        return self.host.elapsed(check=self.check).moment.wall
+
     # Locks
 
     @contextlib.contextmanager
@@ -698,7 +702,7 @@ class Work:
             ((direct,),) = _rows(connection, DIRECT, database=mark.database)
         if not (use.clients or direct or use.queries != mark.queries):
             return mark
-        return dataclasses.replace(mark, last_used=time.time(), queries=use.queries)
+        return dataclasses.replace(mark, last_used=self.now(), queries=use.queries)
 
     def names(self) -> list[str]:
         """Of all branches, those included of which a killed run has left a part."""
@@ -733,7 +737,7 @@ class Work:
                 hint="choose a shorter name",
             )
         store.check_room(f"cannot make branch {wish.name}")
-        now = time.time()
+        now = self.now()
         return Mark(
             owner=wish.owner,
             phase=CREATING,
@@ -1138,23 +1142,23 @@ def _sweep_one(work: Work, name: str) -> None:
     volume = work.recover(name)
     if volume is None:
         return
-    mark, now = Mark.of(volume), time.time()
+    mark, elapsed = Mark.of(volume), work.host.elapsed(check=work.check)
     if mark.phase != READY:
-        if now - mark.created > HALF_MADE_SECONDS or mark.phase == REMOVING:
+        if elapsed.since(mark.created) > HALF_MADE_SECONDS or mark.phase == REMOVING:
             work.unroute(name)
             work.discard(LIVE, name, f"remove branch {name}, which a killed run has left")
         return
     if mark.expires is None or mark.protected:
         return
-    seen = mark
+    seen = dataclasses.replace(mark, last_used=min(mark.last_used, elapsed.moment.wall))  # the clock may be set back
     if work.is_running(name):
         try:
-            seen = work.seen_used(name, mark)
+            seen = work.seen_used(name, seen)
         except EnvironmentFailure:
             return
-        if seen != mark:
-            work.mark(LIVE, name, seen)
-    if now - seen.last_used > mark.expires:
+    if seen != mark:
+        work.mark(LIVE, name, seen)
+    if elapsed.since(seen.last_used) > mark.expires:
         idle = f"{mark.expires:g} s"
         with contextlib.suppress(UserError):  # others stand on it
             _remove(work, name, seen, f"remove branch {name}, which nobody has used for {idle}")

@@ -17,10 +17,16 @@ import json
 import os
 import time
 
+from . import _files
+
 STEP = 1.0
 """Less than this is how a clock that is right is kept right."""
 STEP_BETWEEN_BOOTS = 300.0
 """Machines that share a file have clocks that differ, but not by this much."""
+BETWEEN_LOOKS = 3600.0
+"""No more than this counts as time that has passed from one look to the next: the machine may have slept."""
+GAPS = 100
+"""What lies before these is not known any longer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +68,76 @@ class Moment:
             return step if abs(step) > STEP else 0.0
         step = now.wall - self.wall
         return step if step < -STEP_BETWEEN_BOOTS else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Elapsed:
+    """The time that has certainly passed, which decides what is old enough to be removed.
+
+    It is less than the wall clock says where that was set forwards, where the machine was off or slept, and where
+    nothing is known. Times are by the wall clock, as it was when they were noted.
+
+    :ivar moment: of the last look.
+    :ivar start: of what is known: nothing is older than this.
+    :ivar gaps: until when, and how many seconds are not counted.
+    """
+
+    moment: Moment
+    start: float
+    gaps: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Elapsed:
+        """
+        :raises ValueError: it is something else.
+        """
+        try:
+            about = json.loads(text)
+            moment = Moment.parse(about["moment"])
+            gaps = tuple((float(end), float(seconds)) for end, seconds in about["gaps"])
+            start = float(about["start"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(text) from error
+        if moment is None:
+            raise ValueError(text)
+        return cls(moment, start, gaps)
+
+    def __str__(self) -> str:
+        return json.dumps({"moment": str(self.moment), "start": self.start, "gaps": self.gaps})
+
+    def since(self, noted: float) -> float:
+        """Seconds that have certainly passed since a time that was noted; negative for one in the future."""
+        start = max(noted, self.start)
+        return self.moment.wall - start - sum(min(seconds, end - start) for end, seconds in self.gaps if start < end)
+
+    def until(self, now: Moment) -> Elapsed:
+        """The same at the next look. Where the clock was set far back, all begins anew, or nothing would get old."""
+        certain = 0.0
+        if self.moment.boot and self.moment.boot == now.boot:
+            certain = min(now.uptime - self.moment.uptime, BETWEEN_LOOKS)
+        gap = now.wall - self.moment.wall - certain
+        if gap < -STEP_BETWEEN_BOOTS:
+            return Elapsed(now, now.wall)
+        if gap <= STEP:
+            return dataclasses.replace(self, moment=now)
+        gaps = (*self.gaps, (now.wall, gap))
+        return Elapsed(now, max([self.start, *(end for end, _seconds in gaps[:-GAPS])]), gaps[-GAPS:])
+
+
+def look(path: str, *, note: bool) -> Elapsed:
+    """The time that has certainly passed by a file of looks; none where that cannot be read.
+
+    :arg note: whether this look is noted there; the caller keeps others from the file.
+    """
+    moment = now()
+    try:
+        with open(path, encoding="ascii") as file:
+            elapsed = Elapsed.parse(file.read()).until(moment)
+    except (OSError, ValueError):
+        elapsed = Elapsed(moment, moment.wall)
+    if note:
+        _files.write(path, str(elapsed).encode(), mode=0o600)
+    return elapsed
 
 
 def now() -> Moment:

@@ -18,7 +18,7 @@ import os
 import re
 import typing as t
 
-from . import _clusters, _files, _hba, _options
+from . import _clock, _clusters, _files, _hba, _options
 from ._errors import EnvironmentFailure, UserError
 from ._masking import Masking
 from ._pull_source import COMMENT, LARGE_OBJECT
@@ -240,6 +240,12 @@ class Host:
                 hint="add it to db_host_sources and run parallel.worktrees.db_host again",
             )
         return self.sources[name]
+
+    def elapsed(self, *, check: bool) -> _clock.Elapsed:
+        """The time that has certainly passed here; each look at it is noted, but in check mode."""
+        path = os.path.join(self.state, "clock.json")
+        with contextlib.nullcontext() if check else self.locked("clock"):
+            return _clock.look(path, note=not check)
 
     @contextlib.contextmanager
     def locked(self, what: str = "pool") -> t.Iterator[int]:

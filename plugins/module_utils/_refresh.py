@@ -94,13 +94,18 @@ def newest(found: t.Sequence[Golden]) -> Golden | None:
     return max((one for one in found if one.ready), key=lambda one: one.name, default=None)
 
 
-def superfluous(found: t.Sequence[Golden], *, keep: int, keep_age: float | None, now: float) -> list[str]:
-    """The goldens that can go: beyond the number, or older than the age; never one in use, nor the newest."""
+def superfluous(
+    found: t.Sequence[Golden], *, keep: int, keep_age: float | None, age: t.Callable[[float], float]
+) -> list[str]:
+    """The goldens that can go: beyond the number, or older than the age; never one in use, nor the newest.
+
+    :arg age: seconds since a golden was made.
+    """
     ready = sorted((one for one in found if one.ready), key=lambda one: one.name, reverse=True)
     return [
         one.name
         for place, one in enumerate(ready)
-        if place > 0 and not one.branches and (place >= keep or (keep_age is not None and now - one.created > keep_age))
+        if place > 0 and not one.branches and (place >= keep or (keep_age is not None and age(one.created) > keep_age))
     ]
 
 
@@ -191,10 +196,10 @@ def _failure(source: Source, server: _clusters.Cluster, error: Exception) -> Wor
     return EnvironmentFailure(f"cannot make a golden of source {source.name}: {said}: {server.last_words()}")
 
 
-def retire(host: Host, source: Source, now: float) -> list[str]:
+def retire(host: Host, source: Source) -> list[str]:
     """Remove the goldens that the policy no longer keeps; the caller holds the source's lock."""
     gone = []
-    for name in not_kept(host, source, now):
+    for name in not_kept(host, source, check=False):
         _stores.of(host).check_unmounted(name)
         with contextlib.suppress(UserError):  # somebody has just made a branch of it
             _discard(host, name)
@@ -202,10 +207,10 @@ def retire(host: Host, source: Source, now: float) -> list[str]:
     return gone
 
 
-def not_kept(host: Host, source: Source, now: float) -> list[str]:
+def not_kept(host: Host, source: Source, *, check: bool) -> list[str]:
     """The goldens that the policy no longer keeps."""
     found = goldens(_stores.of(host), source.name)
-    return superfluous(found, keep=source.keep, keep_age=source.keep_age, now=now)
+    return superfluous(found, keep=source.keep, keep_age=source.keep_age, age=host.elapsed(check=check).since)
 
 
 def check_unused(store: _stores.Store, source: str) -> None:

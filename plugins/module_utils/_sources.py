@@ -156,7 +156,7 @@ def _alone(host: Host, name: str) -> contextlib.AbstractContextManager[int]:
 def _present(host: Host, source: Source, journal: Journal, *, refresh: bool) -> None:
     left, last = _half_made(host, source), _newest(host, source)
     is_masked = source.has_masked(_stores.of(host).must_have(last).mark) if last else False
-    not_kept = _refresh.not_kept(host, source, time.time())
+    not_kept = _refresh.not_kept(host, source, check=journal.check)
     reached = _stores.of(host).open_shelves()
     before: dict[str, t.Any] = {"half_made": left, "golden": last, "not_kept": not_kept, "reached": reached}
     after: dict[str, t.Any] = {"half_made": [], "golden": last, "not_kept": [], "reached": []}
@@ -219,7 +219,7 @@ def _renew(host: Host, source: Source) -> list[str]:
 
 
 def _retire(host: Host, source: Source) -> list[str]:
-    return [f"remove {name}" for name in _refresh.retire(host, source, time.time())]
+    return [f"remove {name}" for name in _refresh.retire(host, source)]
 
 
 # Absent

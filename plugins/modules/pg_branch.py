@@ -79,8 +79,9 @@ options:
     type: str
   expires:
     description:
-      - After how long without a session it is removed by the host's timer, such as V(12h) or V(7d). By default what the
-        host says of the source, or never.
+      - After how long without a session it is removed by the host's timer, such as V(12h) or V(7d). Time in which the
+        host is off, and by which its clock is set, does not count. By default what the host says of the source, or
+        never.
     type: str
   protected:
     description:

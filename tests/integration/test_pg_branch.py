@@ -18,6 +18,7 @@ import time
 
 import psycopg2
 import pytest
+from clocks import Clock
 from integration import branches, pools
 from integration.servers import fork, outcome
 
@@ -58,6 +59,7 @@ def name(request, host):
 
 
 COUNT = "select count(*) from orders"
+YEAR = 365 * 86400
 
 
 # What a branch is
@@ -680,6 +682,50 @@ def test_what_nobody_uses_expires(host, name):
     assert _branches.sweep(host.host) == [f"remove branch {name}, which nobody has used for 1 s"]
     assert name not in host.info()
     assert {f"{name}_{one}" for one in ("kept", "protected", "parent", "young")} <= host.info().keys()
+
+
+def test_a_clock_that_is_set_has_nothing_expire(host, name, monkeypatch):
+    """Neither forwards nor back; nor does a machine that slept for days, or whose notes of the time are lost."""
+    clock = Clock(monkeypatch, time.time())
+    host.must(name, expires="3h")
+    for step in (YEAR, -2 * YEAR, YEAR):
+        clock.set(step)
+        assert _branches.sweep(host.host) == []
+    clock.pass_by(YEAR)
+    assert _branches.sweep(host.host) == []
+    clock.pass_by(YEAR)
+    clock.reboot()
+    assert _branches.sweep(host.host) == []
+    pathlib.Path(host.host.state, "clock.json").unlink()
+    clock.set(YEAR)
+    for _ in range(4):
+        assert _branches.sweep(host.host) == []
+        clock.pass_by(3600)
+    assert _branches.sweep(host.host) == [f"remove branch {name}, which nobody has used for 10800 s"]
+
+
+def test_a_clock_that_is_set_back_keeps_no_branch(host, name, monkeypatch):
+    clock = Clock(monkeypatch, time.time())
+    host.must(name, expires="1h")
+    assert _branches.sweep(host.host) == []
+    clock.set(-YEAR)
+    for _ in range(2):
+        assert _branches.sweep(host.host) == []
+        clock.pass_by(3600)
+    assert _branches.sweep(host.host) == [f"remove branch {name}, which nobody has used for 3600 s"]
+
+
+def test_a_clock_that_was_wrong_while_a_branch_was_made(host, name, monkeypatch):
+    clock = Clock(monkeypatch, time.time())
+    for _ in range(3):
+        host.host.elapsed(check=False)
+        clock.pass_by(3600)
+    clock.set(-YEAR)
+    host.must(name, expires="1h")
+    _services.of(host.host).stop(name, os.path.join(host.host.root, "branches", name))  # so that none sees its use
+    clock.set(YEAR)
+    assert _branches.sweep(host.host) == []
+    assert name in host.info()
 
 
 def test_what_killed_runs_left_long_ago_is_swept(host, name, monkeypatch):

@@ -38,9 +38,13 @@ def source(**more):
     return host.source("app")
 
 
+def age(created):
+    return NOW - created
+
+
 @given(goldens, st.integers(1, 5), st.none() | st.floats(0, NOW))
 def test_what_is_kept(found, keep, keep_age):
-    gone = _refresh.superfluous(found, keep=keep, keep_age=keep_age, now=NOW)
+    gone = _refresh.superfluous(found, keep=keep, keep_age=keep_age, age=age)
     by_name = {one.name: one for one in found}
     newest = _refresh.newest(found)
     assert len(gone) == len(set(gone))
@@ -57,9 +61,9 @@ def test_what_is_kept(found, keep, keep_age):
 
 @given(goldens)
 def test_nothing_goes_twice(found):
-    gone = _refresh.superfluous(found, keep=2, keep_age=None, now=NOW)
+    gone = _refresh.superfluous(found, keep=2, keep_age=None, age=age)
     left = [one for one in found if one.name not in gone]
-    assert _refresh.superfluous(left, keep=2, keep_age=None, now=NOW) == []
+    assert _refresh.superfluous(left, keep=2, keep_age=None, age=age) == []
 
 
 def golden(age, **mark):
