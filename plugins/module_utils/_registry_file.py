@@ -123,19 +123,33 @@ def transaction(path: str, *, write: bool) -> t.Iterator[sqlite3.Connection]:
     """
     _refuse_lost(path)
     try:
-        with contextlib.closing(_connected(path, write=write)) as connection:
-            _ensure_schema(connection, path)
-            _check(connection)
-            _follow_clock(connection)
+        with contextlib.closing(_checked(path, write=write)) as connection:
             before = connection.total_changes
             yield connection
             if connection.total_changes > before:
                 connection.execute("update registry set moment = ?", (str(_clock.now()),))
             connection.execute("commit" if write else "rollback")
-            if write:
+            if write and not _has_copy(path):
                 _keep_copy(connection, path)
     except sqlite3.DatabaseError as error:
         raise _failure(path, error) from error
+
+
+def _checked(path: str, *, write: bool) -> sqlite3.Connection:
+    """A connection with a transaction begun, on tables of the newest version that are not damaged."""
+    connection = None
+    try:
+        connection = _connected(path, write=write)
+        _ensure_schema(connection, path)
+        _check(connection)
+        _follow_clock(connection)
+    except BaseException as error:
+        if connection:
+            connection.close()
+        if isinstance(error, UnicodeDecodeError):  # SQLite's message quotes the damaged definition of a table
+            raise malformed("the definition of a table") from None
+        raise
+    return connection
 
 
 def digest(registry: str, record: t.Mapping[str, t.Any]) -> str:
@@ -291,6 +305,14 @@ def _follow_clock(connection: sqlite3.Connection) -> None:
             moved = ", ".join(f"{column} = {column} + :step" for column in columns)
             connection.execute(f"update {table} set {moved}", {"step": step})  # noqa: S608 - names of ours
         connection.execute("update registry set moment = ?", (str(now),))
+
+
+def _has_copy(path: str) -> bool:
+    """Whether the copy is that of the last commit: a run may have been killed before it made its own."""
+    try:
+        return os.stat(path + COPY).st_mtime_ns >= os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return False
 
 
 def _keep_copy(connection: sqlite3.Connection, path: str) -> None:

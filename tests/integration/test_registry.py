@@ -153,6 +153,13 @@ def test_damage_at_random(space, number):
         assert (pathlib.Path(tree) / "README").exists()
 
 
+def test_a_damaged_definition_that_is_no_text(space):
+    """SQLite quotes it in its message, which Python then cannot decode."""
+    space.registry.write_bytes(space.good.replace(b"workspace text not null", b"\xf4orkspace text not null(", 1))
+    for result in space.everything():
+        refused(result, "environment", "malformed", f"cp {space.copy} {space.registry}")
+
+
 @pytest.mark.parametrize("column", ["name", "workspace", "branch", "plan"])
 def test_a_letter_of_a_record_that_is_another(space, column):
     """SQLite itself sees nothing wrong with it."""
