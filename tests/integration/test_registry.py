@@ -155,7 +155,9 @@ def test_damage_at_random(space, number):
 
 def test_a_damaged_definition_that_is_no_text(space):
     """SQLite quotes it in its message, which Python then cannot decode."""
-    space.registry.write_bytes(space.good.replace(b"workspace text not null", b"\xf4orkspace text not null(", 1))
+    content = space.good.replace(b"tabletasktask", b"table\xf4asktask")
+    space.registry.write_bytes(content.replace(b"root text not null", b"root text not(null"))
+    assert space.registry.read_bytes().count(b"\xf4ask") == 1
     for result in space.everything():
         refused(result, "environment", "malformed", f"cp {space.copy} {space.registry}")
 
