@@ -214,6 +214,49 @@ def test_debian_13(tmp_path, debian_13):
         assert workspaces.wait_for(lambda: space.left("task")) == []
 
 
+def test_a_shared_server_of_debian_13(tmp_path, debian_13):
+    """Golden databases and pulls of PostgreSQL 17, in a server of several tasks."""
+    port, word, home = 15499, secrets.token_hex(8), "/home/worker/server"
+    production = f"postgresql://postgres:{word}@127.0.0.1:{port}/production"
+    golden = {"folder": "{{ workspace_root }}/shop-api", "commands": ["psql -c 'create table t as select 17 n'"]}
+    pull = {"url_command": f"cat {home}/url", "mask": f"{home}/mask.sql"}
+    given = {
+        "database_backend": "shared",
+        "database_server_port": port,
+        "database_admin_password_file": f"{home}/password",
+        "database_databases": [
+            {"key": "shop", "name": "shop_{{ task_facts.slug }}", "golden": golden},
+            {"key": "people", "name": "people_{{ task_facts.slug }}", "pull": pull},
+        ],
+    }
+    with remote(tmp_path, debian_13, "shop", **given) as space:
+        space.on("mkdir", "-m", "700", home)
+        for name, text in (("password", word), ("url", production), ("mask.sql", "update people set name = 'masked'")):
+            space.on("sh", "-c", f"cat >{home}/{name}", stdin=text)
+        programs = "/usr/lib/postgresql/17/bin"
+        space.on(
+            f"{programs}/initdb", "-U", "postgres", "-A", "scram-sha-256", f"--pwfile={home}/password", f"{home}/data"
+        )
+        start = f"-p {port} -k /tmp -c fsync=off"
+        space.on(f"{programs}/pg_ctl", "-w", "-D", f"{home}/data", "-l", f"{home}/log", "-o", start, "start")
+        try:
+            space.on("psql", production.replace("/production", "/postgres"), "-c", "create database production")
+            space.on("psql", production, "-c", "create table people as select 'a person' as name")
+            run = space.provision("task").must()
+            databases = run.result("task_database")["databases"]
+            password = space.on("cat", databases["shop"]["password_file"])
+            urls = {key: one["url"].replace(_secrets.DATABASE_PASSWORD, password) for key, one in databases.items()}
+            assert space.on("psql", urls["shop"], "-Atc", "select n from t") == "17"
+            assert space.on("psql", urls["people"], "-Atc", "select name from people") == "masked"
+            assert space.provision("task").must().changed == 0
+            space.teardown("task").must()
+            there = "select count(*) from pg_database where datname like '%task%'"
+            assert space.on("psql", production, "-Atc", there) == "0"
+        finally:
+            space.on(f"{programs}/pg_ctl", "-D", f"{home}/data", "-m", "immediate", "stop")
+            space.on("rm", "-r", home)
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
