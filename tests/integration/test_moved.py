@@ -178,7 +178,9 @@ def test_what_cannot_be_removed_is_reported_until_it_is(task, sample, monkeypatc
         f"{left}/build/root",
         f"{left}/build/root/file",
     ]
-    summary = _summary.given_back({"name": "fix", "removed": result}, style="text", check=False)
+    summary = _summary.given_back(
+        {"name": "fix", "removed": result, "written": [], "kept": None}, style="text", check=False
+    )
     assert f"{left} cannot be removed by this user; remove it: sudo rm -r {left}" in summary
     task.record("absent")
     assert [(one["kind"], one["name"]) for one in task.seen["orphans"]] == [("trash", left)]
