@@ -35,13 +35,17 @@ def nearest(folder: pathlib.Path) -> pathlib.Path | None:
     A linked worktree counts as its main tree: a workspace file that is itself in git exists in every task's worktree,
     and only that of the main tree lies where the paths in it start.
 
-    :raises UserError: the file belongs to another user, who could have commands run through it.
+    :raises UserError: the file belongs to another user, who could have commands run through it; or it cannot be one,
+        such as a link to a disk that is not mounted: the file of a folder above would be another workspace's.
     """
     for place in _upwards(_in_main_tree(folder)):
         file = place / NAME
         if file.is_file():
             _refuse_foreign(file)
             return file
+        if os.path.lexists(file):
+            what = f"leads to {file.readlink()}, which is no file" if file.is_symlink() else "is not a file"
+            raise UserError(f"{file} {what}", hint="mend it or remove it, or give -e workspace_file=PATH")
     return None
 
 

@@ -42,6 +42,19 @@ def test_the_nearest_of_two_wins(shop: pathlib.Path) -> None:
     assert nearest(shop / "api" / "src") == shop / "api" / "workspace.yml"
 
 
+@pytest.mark.parametrize("kind", ["folder", "link to nothing", "pipe"])
+def test_what_is_no_file_does_not_lead_to_the_workspace_above(shop: pathlib.Path, kind: str) -> None:
+    place = shop / "api" / "workspace.yml"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to("/not/mounted/workspace.yml")
+    with pytest.raises(UserError, match=str(place)):
+        nearest(shop / "api" / "src")
+
+
 @pytest.mark.parametrize("place", ["shop/api/.worktrees/fix", "elsewhere/fix"])
 def test_from_inside_a_worktree_wherever_it_lies(shop: pathlib.Path, place: str) -> None:
     worktree = shop.parent / place
