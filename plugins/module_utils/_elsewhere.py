@@ -76,13 +76,17 @@ def has_all(clone: str) -> bool:
     status = _git.git(clone, *itself, "status", *options)
     if not status.ok or status.stdout:
         return False
+    listed = _git.git(clone, *itself, "ls-files", "-v", "-z").stdout.split("\0")
+    unseen = (entry[2:] for entry in listed if entry[:1].islower() or entry[:1] == "S")
+    if any(os.path.lexists(os.path.join(clone, path)) for path in unseen):
+        return False  # status does not look at these
     if _git.linked_admin(clone):
         return False  # a worktree of another task, or of a person
     own = _git.admin_folder(clone) or os.path.realpath(os.path.join(clone, ".git"))
-    return all(_is_pushed(folder) for folder in (own, *submodules(own)))
+    return all(is_pushed(folder) for folder in (own, *submodules(own)))
 
 
-def _is_pushed(git_directory: str) -> bool:
+def is_pushed(git_directory: str) -> bool:
     """Whether each ref of a repository leads to commits of its remotes, and no other worktree needs it."""
     worktrees = os.path.join(git_directory, "worktrees")
     if os.path.isdir(worktrees) and os.listdir(worktrees):

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import fnmatch
 import os
+import pathlib
 import shlex
 import shutil
 import stat
@@ -63,7 +64,10 @@ _AUTHOR = {
     "GIT_COMMITTER_EMAIL": "parallel.worktrees@localhost",
 }
 # What a user set against surprises in his own commits must not stop or thin out a rescue.
-_AS_IT_IS = ("-c", "core.safecrlf=false", "-c", "core.autocrlf=false", "-c", "core.sparseCheckout=false")
+_AS_IT_IS = (
+    *("-c", "core.safecrlf=false", "-c", "core.autocrlf=false"),
+    *("-c", "core.sparseCheckout=false", "-c", "core.splitIndex=false"),
+)
 
 
 @dataclasses.dataclass
@@ -288,6 +292,7 @@ def mended(tree: Tree) -> t.Iterator[Tree]:
     with _folder() as admin:
         broken = shutil.ignore_patterns("HEAD*", "index*", "modules")
         shutil.copytree(tree.admin, admin, ignore=broken, dirs_exist_ok=True)
+        os.symlink(os.path.join(tree.admin, "modules"), os.path.join(admin, "modules"))
         contents = {"HEAD": head or "ref: refs/heads/none", "commondir": tree.repository.common}
         for name, content in contents.items():
             _files.rewrite(os.path.join(admin, name), content + "\n")
@@ -321,6 +326,10 @@ def note_commits(work: Work, tree: Tree, branch: str | None, going: Going) -> No
     if tips:
         work.commits = _elsewhere.unique_commits(tree.repository, tips, but=going.branches, held=going.held)
     work.tips, work.going = (tips, going.branches) if work.commits else ({}, ())
+    # The repositories of submodules that were added in the worktree go with it, also where none is checked out.
+    known = {_git.git_dir(os.path.join(tree.folder, path)) for path in work.nested}
+    own = map(os.path.realpath, _elsewhere.submodules(tree.admin))
+    work.nested += [folder for folder in own if folder not in known and not _elsewhere.is_pushed(folder)]
 
 
 @dataclasses.dataclass
@@ -495,9 +504,9 @@ def _snapshot(tree: Tree, work: Work, name: str) -> str:
     doing = f"saving the work in {tree.place}"
     message = f"work of {name}, saved before its worktree was removed"
 
-    def git(*arguments: str, index: str, stdin: bytes | None = None) -> str:
+    def git(*arguments: str, index: str, stdin: bytes | None = None, **env: str) -> str:
         # The repository itself, as the folder may be no worktree, with an index of its own.
-        env = {**_AUTHOR, "GIT_INDEX_FILE": index, "GIT_WORK_TREE": tree.folder}
+        env = {**_AUTHOR, "GIT_INDEX_FILE": index, "GIT_WORK_TREE": tree.folder, **env}
         return tree.repository.must(*_AS_IT_IS, *arguments, doing=doing, env=env, stdin=stdin).strip()
 
     def commit(content: str, *parents: str) -> str:
@@ -505,8 +514,12 @@ def _snapshot(tree: Tree, work: Work, name: str) -> str:
         return git("commit-tree", content, *onto, "-m", message, index=os.devnull)
 
     def write(index: str, paths: t.Iterable[str]) -> str:
-        listed = "".join(path + "\0" for path in paths).encode("utf-8", "surrogateescape")
-        git("update-index", "--add", "--remove", "-z", "--stdin", index=index, stdin=listed)
+        found: dict[bool, list[str]] = {False: [], True: []}
+        for path in paths:
+            found[_can_be_added(tree.folder, path)].append(path)
+        for option, some in (("--force-remove", found[False]), ("--add", found[True])):
+            listed = "".join(path + "\0" for path in some).encode("utf-8", "surrogateescape")
+            git("update-index", option, "--remove", "-z", "--stdin", index=index, stdin=listed)
         return git("write-tree", index=index)
 
     with _folder() as folder:
@@ -515,13 +528,24 @@ def _snapshot(tree: Tree, work: Work, name: str) -> str:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             shutil.copyfile(os.path.join(tree.admin, "index"), staged)
         try:
-            index_tree = git("write-tree", index=staged) if os.path.exists(staged) else f"{base}^{{tree}}"
+            # In its own git directory lies what a split index shares.
+            index_tree = (
+                git("write-tree", index=staged, GIT_DIR=tree.admin) if os.path.exists(staged) else f"{base}^{{tree}}"
+            )
         except EnvironmentFailure:
             index_tree = f"{base}^{{tree}}"  # a conflict is under way, or the index is broken
         git("read-tree", index_tree, index=found)
         aside = [*work.untracked, *work.ignored]
         found_tree = write(found, (path for path in work.changed if path not in aside))
         return commit(found_tree, base, commit(index_tree, base), commit(write(others, aside)))
+
+
+def _can_be_added(folder: str, path: str) -> bool:
+    """Whether git takes what is at a path: no special file, nothing behind a link in the place of a folder."""
+    full = os.path.join(folder, path)
+    if any(os.path.islink(os.path.join(folder, part)) for part in pathlib.PurePath(path).parents):
+        return False
+    return os.path.islink(full) or os.path.isfile(full) or os.path.lexists(os.path.join(full, ".git"))
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

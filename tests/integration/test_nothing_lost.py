@@ -305,15 +305,64 @@ def hold_in_a_submodule(clone):
     git(clone, "--git-dir=.git/modules/lib", "update-ref", "refs/heads/main", made)
 
 
+def hold_in_a_file_that_git_does_not_look_at(clone):
+    git(clone, "update-index", "--assume-unchanged", "README")
+    (clone / "README").write_text("changed\n")
+
+
 @pytest.mark.parametrize(
     "hold",
-    [hold_by_tag, hold_by_stash, hold_by_a_ref_of_its_own, hold_by_a_worktree_elsewhere, hold_in_a_submodule],
+    [
+        *(hold_by_tag, hold_by_stash, hold_by_a_ref_of_its_own, hold_by_a_worktree_elsewhere, hold_in_a_submodule),
+        hold_in_a_file_that_git_does_not_look_at,
+    ],
 )
 def test_a_nested_clone_with_commits_that_its_remote_lacks_is_refused(sample, hold):
     clone = nested_clone(sample)
     hold(clone)
     refused(sample.run("docs", state="absent", force=True), "user", str(clone), "repositories of their own")
     assert clone.exists()
+
+
+@pytest.mark.parametrize("spoil", [None, head_broken])
+def test_the_repository_of_a_submodule_that_was_removed_again_is_work(sample, spoil):
+    sample.make("docs")
+    tree = sample.tree("docs")
+    git(tree, "-c", "protocol.file.allow=always", "submodule", "add", str(sample.remotes / "app.git"), "added")
+    sample.remove("docs", check=True, force=True)
+    git(tree / "added", "switch", "--quiet", "--create", "mine")
+    commit(tree / "added")
+    git(tree, "rm", "--quiet", "--force", "added", ".gitmodules")
+    place = admin_of(tree) / "modules" / "added"
+    if spoil:
+        spoil(tree)
+    refused(sample.run("docs", state="absent", force=True), "user", str(place), "repositories of their own")
+    assert place.exists()
+
+
+def test_what_a_split_index_alone_has_is_saved(sample):
+    sample.make("docs")
+    tree = sample.tree("docs")
+    git(tree, "update-index", "--split-index")
+    (tree / "staged").write_text("work\n")
+    git(tree, "add", "staged")
+    (tree / "staged").unlink()
+    (kept,) = sample.remove("docs", force=True)["saved"]
+    assert git(sample.docs, "show", f"{kept['ref']}^2:staged") == "work"
+
+
+def test_files_behind_a_link_and_in_place_of_special_files_do_not_stop_a_rescue(sample, tmp_path):
+    sample.make("docs")
+    tree = sample.tree("docs")
+    (tree / "src").rename(tmp_path / "src")
+    (tree / "src").symlink_to(tmp_path / "src")
+    (tree / "README").unlink()
+    os.mkfifo(tree / "README")
+    (tree / "new").write_text("new\n")
+    restore(sample.remove("docs", force=True))
+    assert (tree / "src").readlink() == tmp_path / "src"
+    assert (tree / "new").read_text() == "new\n"
+    assert not (tree / "README").exists()
 
 
 def test_the_worktree_of_another_task_within_is_not_removed(sample):
