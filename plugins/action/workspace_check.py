@@ -52,6 +52,7 @@ class ActionModule(ActionBase):
             options |= entries.get(entry, {}).get("options", {})
             documented |= {name: role.name for about in entries.values() for name in about.get("options", {})}
         _refuse_mixture(variables.get("playbook_dir"))
+        _refuse_stray_words(variables)
         missing = [name for name, about in options.items() if about.get("required") and variables.get(name) is None]
         if variables.get("worktrees_repos") is None:
             self._refuse_without_file(variables)
@@ -141,6 +142,16 @@ def _refuse_mixture(playbooks: str | None) -> None:
         raise UserError(
             f"the playbook lies in {clone}, and its roles were taken from {ROLES.parent}",
             hint=f"run {clone}/scripts/link once, so that the clone uses its own roles",
+        )
+
+
+def _refuse_stray_words(variables: c.Mapping[str, t.Any]) -> None:
+    """Refuse words of ``-e`` that belong to no variable: Ansible cuts a value at its first space."""
+    words = str(variables.get("_raw_params") or "")
+    if words and not words.endswith((".yml", ".yaml")):
+        raise UserError(
+            f"-e has words that belong to no variable: {words}",
+            hint="""a value with a space takes two kinds of quotes: -e command="'make test'\"""",
         )
 
 

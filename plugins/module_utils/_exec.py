@@ -28,11 +28,15 @@ NOT_READY = "is not ready: its provision has failed or was interrupted, and what
 GO_ON = "run provision again: it goes on where it ended"
 
 
+EXAMPLE = """-e command="'make test'\""""
+"""Ansible takes the outer quotes away, and cuts what is left at a space."""
+
+
 def operation(params: Params, *, check: bool) -> Result:
     """Run the command; what it prints is kept apart from that of other tasks."""
     folder, command = params["folder"], params["command"]
     if not command.strip():
-        raise UserError("no command is given", hint="give one: -e command='make test'")
+        raise UserError("no command is given", hint=f"give one, in two kinds of quotes: {EXAMPLE}")
     title = params["title"] or "the task"
     if folder is None and not params["ready"]:
         raise UserError(f"{title} {NOT_READY}", hint=GO_ON)

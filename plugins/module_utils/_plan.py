@@ -50,7 +50,9 @@ def note(
 
 def facts(known: dict[str, t.Any], worktrees: list[dict[str, t.Any]], database: Result) -> dict[str, t.Any]:
     """What is known of a task, with what was planned for it."""
-    paths = {one["name"]: one["path"] for one in worktrees if one["path"]}
+    named = [one["name"] for one in worktrees]
+    others = {name: path for name, path in known["worktrees"].items() if name not in named}  # not in this call
+    paths = {**others, **{one["name"]: one["path"] for one in worktrees if one["path"]}}
     # The branches of worktrees are named once and for all, whatever git calls them by now.
     frozen = {name: branch for name, branch in (known.get("branches") or {}).items() if name in known["worktrees"]}
     return {

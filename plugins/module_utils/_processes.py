@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import pathlib
+import shlex
 import signal
 import time
 import typing as t
@@ -53,7 +55,7 @@ def operation(params: Params, *, check: bool) -> Result:
     if callers:
         raise UserError(
             f"this was called from inside {callers[-1].folder}, which is about to be removed",
-            hint="change to another folder first: cd",
+            hint=f"change to another folder first, such as: cd {shlex.quote(_outside(callers[-1].folder, paths))}",
         )
     stopped = dict.fromkeys(everybody)
     if not check:
@@ -72,6 +74,14 @@ def operation(params: Params, *, check: bool) -> Result:
         "actions": [f"end process {process}" for process in stopped],
         "diff": [{"before": "".join(f"{process}\n" for process in stopped), "after": ""}] if stopped else [],
     }
+
+
+def _outside(folder: str, paths: t.Sequence[str]) -> str:
+    """The nearest folder above one that lies in none of these."""
+    above = pathlib.PurePath(folder)
+    while any(above.is_relative_to(path) for path in paths):
+        above = above.parent
+    return str(above)
 
 
 def inside(paths: t.Sequence[str]) -> list[Process]:

@@ -223,6 +223,8 @@ def _admit(step: Step, name: str) -> Record:
     record = step.find(name)
     root = os.path.realpath(params["root"] or ".")
     if record is None:
+        if moved := _moved_here(step, name, root):
+            raise _whereabouts.moved_workspace(name, moved.root, root)
         record = step.registry.add(step.workspace, root, identify(name, params["branch"]), step.me)
     elif params["plan"] is None:
         if params["existing"] == "refuse" and record.state == "ready":
@@ -374,12 +376,24 @@ def _retold(refusal: dict[str, t.Any]) -> WorktreesError:
 
 def _not_found(step: Step, name: str) -> UserError:
     known = [record.identity.name for record in step.registry.records(step.workspace)]
-    # A workspace that has no name is called like its folder.
-    everywhere = (record for record in step.registry.records() if record.identity.name == name)
-    moved = next((record for record in everywhere if not os.path.isdir(record.root)), None)
-    if moved and not known and step.params["root"]:
-        return _whereabouts.moved_workspace(name, moved.root, os.path.realpath(step.params["root"]))
+    root = step.params["root"] and os.path.realpath(step.params["root"])
+    if root and (moved := _moved_here(step, name, root)):
+        return _whereabouts.moved_workspace(name, moved.root, root)
     return _registry.unknown(name, step.workspace, known)
+
+
+def _moved_here(step: Step, name: str, root: str) -> Record | None:
+    """A task whose workspace folder was moved to this one; a workspace without a name is named like its folder."""
+    return next(
+        (
+            record
+            for record in step.registry.records()
+            if record.identity.name == name
+            and not os.path.isdir(record.root)
+            and _whereabouts.has_marks(record.plan.get("worktrees", []), record.owner, record.root, root)
+        ),
+        None,
+    )
 
 
 def _told(name: str, before: Record | None, after: Record | None) -> str | None:

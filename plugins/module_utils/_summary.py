@@ -76,8 +76,8 @@ def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
 def _database_rows(facts: dict[str, t.Any], *, check: bool) -> list[tuple[str, str]]:
     """What has become of data that were nowhere else."""
     gone = "would be gone" if check else "gone"
-    rows = [("database", f"{one['database']}, {gone}: {_written.told(one)}") for one in facts["written"]]
-    if kept := facts["kept"]:
+    rows = [("database", f"{one['database']}, {gone}: {_written.told(one)}") for one in facts.get("written") or []]
+    if kept := facts.get("kept"):
         again = COMMAND.format(verb="provision", task=facts["name"])
         rows.append(("database", f"{kept['name']} ({kept['backend']}) stays; to use it again: {again}"))
     return rows

@@ -82,6 +82,14 @@ def refuse_renamed(name: str, path: str, owner: str, others: t.Container[str]) -
             )
 
 
+def has_marks(planned: t.Iterable[t.Mapping[str, t.Any]], owner: str, former: str, now: str) -> bool:
+    """Whether repositories of a workspace folder that is gone lie in this one, with worktrees of this task."""
+    repositories = {os.path.join(now, os.path.relpath(one["repo"], former)) for one in planned}
+    pattern = (".git", "worktrees", "*", FILE_NAME)
+    marks = [mark for place in repositories for mark in glob.glob(os.path.join(glob.escape(place), *pattern))]
+    return any(Manifest.in_admin("", os.path.dirname(mark)).owner == owner for mark in marks)
+
+
 def moved_workspace(task: str, former: str, now: str) -> UserError:
     """The refusal of a task whose workspace folder was moved: all that was noted for it names the former place."""
     return UserError(

@@ -138,6 +138,21 @@ def test_a_template_of_what_nobody_set(untouched):
     assert "'nobody_set_it' is undefined" in run.failures[-1]["msg"]
 
 
+@pytest.mark.parametrize("verb", ["provision", "exec", "reserve"])
+def test_a_value_that_ansible_cuts_at_a_space(untouched, verb):
+    run = untouched.run(verb, "-e", "command=make test", task="any", paths="src/**")
+    run.refused("user", "belong to no variable: test", "two kinds of quotes")
+
+
+def test_a_call_for_one_repository_leaves_the_others_of_a_task(space):
+    both = space.varied(worktrees_repos=[*ONE, {"name": "informes"}], env_files=[])
+    both.provision("both").must()
+    run = both.provision("both", repos="docs").must()
+    assert str(space.worktree("informes", "both")) in run.stdout
+    assert "without a worktree" not in run.stdout
+    both.teardown("both").must()
+
+
 def test_an_unknown_repository_in_repos(untouched):
     untouched.provision("some", repos="docs,nope").refused("user", "nope", "backend, app, informes, docs")
 
