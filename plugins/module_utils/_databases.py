@@ -129,6 +129,8 @@ def operation(params: Params, *, check: bool) -> Result:
             result = _own_databases.ensure(asked, result, check=check)
     if params["state"] == "absent":
         result["written"] = written
+        if left := result.get("left"):
+            result["warnings"] = [*result.get("warnings", ()), *left]
         if not check:
             _forget_password(secret, state_folder())
     else:

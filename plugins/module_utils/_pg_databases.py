@@ -457,11 +457,20 @@ def _absent(task: Task, server: Server) -> Result:
         _pg_pull.forget(task.password_file)
     if role and not rest:
         server.act(f"drop role {task.role}", compose("drop role {}", task.role))
+    elif role and not server.journal.check:
+        server.act(None, compose("alter role {} nologin password null", task.role))
     if forgotten:
         server.act(f"remove {forgotten}")
         if not server.journal.check:
             os.unlink(forgotten)
-    return {"left": [f"role {task.role}: {what}" for what in rest]}
+    return {"left": _kept_role(server, task.role, rest)} if rest else {"left": []}
+
+
+def _kept_role(server: Server, role: str, belongings: list[str]) -> list[str]:
+    """Why a role stays, and how an administrator removes it."""
+    quoted = compose("{}", role).as_string(server.connection)
+    stays = f"role {role} at {server.where} stays, without a login: it has {', '.join(belongings)}"
+    return [f"{stays}; an administrator removes them there: drop owned by {quoted}; then the role: drop role {quoted}"]
 
 
 def _check_are_ours(task: Task, server: Server, role: Role | None, found: dict[str, Found]) -> None:

@@ -14,7 +14,7 @@ import typing as t
 
 from . import _databases, _integration, _leases, _records, _registry, _status, _trash, _worktrees, _written
 from ._door import Params, Result, filled
-from ._errors import PartialFailure, WorktreesError
+from ._errors import EnvironmentFailure, PartialFailure, WorktreesError
 from ._git import Repository
 from ._registry import task_of
 from ._task_branch import children_first
@@ -217,7 +217,10 @@ def _remove_database(plan: dict[str, t.Any], owner: str, *, check: bool) -> Resu
     if "databases" in given:
         options = _databases.COMMON["databases"]["options"]
         given["databases"] = [filled(options, one) for one in given["databases"]]
-    return _databases.operation(filled(_databases.ARGUMENT_SPEC, given), check=check)
+    removed = _databases.operation(filled(_databases.ARGUMENT_SPEC, given), check=check)
+    if left := removed.get("left"):
+        raise EnvironmentFailure("; ".join(left))
+    return removed
 
 
 def _forget_kept(owner: str, params: Params, *, check: bool) -> None:

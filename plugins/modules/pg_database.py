@@ -348,12 +348,13 @@ databases:
   returned: success and O(state=present)
   type: dict
 left:
-  description: What the role still has, for which it was not dropped.
+  description: Why the role was not dropped, and how an administrator does so. It can no longer log in.
   returned: success and O(state=absent)
   type: list
   elements: str
   sample:
-    - "role carlo_oauth_v2_1f3a5c: database reports"
+    - 'role carlo_oauth_v2_1f3a5c at 127.0.0.1:5432 stays, without a login: it has database reports; an administrator
+      removes them there: drop owned by "carlo_oauth_v2_1f3a5c"; then the role: drop role "carlo_oauth_v2_1f3a5c"'
 failure:
   description:
     - V(user) if what was asked cannot be done as asked, for example because a database is another owner's.
