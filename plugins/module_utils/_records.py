@@ -299,7 +299,9 @@ def _finish(step: Step, name: str) -> Record:
         record = _admit(step, name)
     if record is None:
         raise _not_found(step, name)
-    plan = {**record.plan, "facts": step.params["facts"]} if step.params["facts"] else record.plan
+    # Another run may name the same workspace file by another path.
+    facts = {key: value for key, value in (step.params["facts"] or {}).items() if key != "workspace_file"}
+    plan = {**record.plan, "facts": facts} if facts else record.plan
     _use_kept(step, record)
     return step.registry.update(record, state="ready", holder=None, plan=plan)
 
