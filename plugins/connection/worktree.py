@@ -4,10 +4,6 @@
 
 from __future__ import annotations
 
-import typing as t
-
-from ansible.plugins.connection.local import Connection as LocalConnection
-
 DOCUMENTATION = r"""
 name: worktree
 version_added: 1.0.0
@@ -39,6 +35,10 @@ options:
 extends_documentation_fragment:
   - connection_pipelining
 """
+
+import typing as t
+
+from ansible.plugins.connection.local import Connection as LocalConnection
 
 
 class Connection(LocalConnection):

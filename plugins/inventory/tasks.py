@@ -4,18 +4,6 @@
 
 from __future__ import annotations
 
-import sys
-import typing as t
-
-from ansible.errors import AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-
-from ..module_utils import _inventory
-from ..module_utils._errors import WorktreesError
-
-if t.TYPE_CHECKING:
-    from ansible.inventory.data import InventoryData
-
 DOCUMENTATION = r"""
 name: tasks
 version_added: 1.0.0
@@ -71,6 +59,18 @@ keyed_groups:
   - key: task_facts.branch
     prefix: branch
 """
+
+import sys
+import typing as t
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+
+from ..module_utils import _inventory
+from ..module_utils._errors import WorktreesError
+
+if t.TYPE_CHECKING:
+    from ansible.inventory.data import InventoryData
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):

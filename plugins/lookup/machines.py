@@ -4,17 +4,6 @@
 
 from __future__ import annotations
 
-import typing as t
-
-from ansible.plugins.lookup import LookupBase
-
-from ..module_utils._errors import UserError
-from ..plugin_utils._machines import NotYet, machines
-
-if t.TYPE_CHECKING:
-    from ansible.parsing.dataloader import DataLoader
-    from ansible.template import Templar
-
 DOCUMENTATION = r"""
 name: machines
 version_added: 1.0.0
@@ -48,6 +37,17 @@ _list:
   type: list
   elements: str
 """
+
+import typing as t
+
+from ansible.plugins.lookup import LookupBase
+
+from ..module_utils._errors import UserError
+from ..plugin_utils._machines import NotYet, machines
+
+if t.TYPE_CHECKING:
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.template import Templar
 
 
 class LookupModule(LookupBase):

@@ -4,23 +4,6 @@
 
 from __future__ import annotations
 
-import functools
-import pathlib
-import typing as t
-
-from ansible import context
-from ansible.errors import AnsibleLookupError
-from ansible.plugins.lookup import LookupBase
-
-from ..module_utils import _workspace_file
-from ..module_utils._errors import UserError
-
-if t.TYPE_CHECKING:
-    from ansible.parsing.dataloader import DataLoader
-    from ansible.template import Templar
-
-_LISTS_REPOSITORIES = "worktrees_repos"
-
 DOCUMENTATION = r"""
 name: workspace_file
 version_added: 1.0.0
@@ -52,6 +35,23 @@ _raw:
   type: list
   elements: str
 """
+
+import functools
+import pathlib
+import typing as t
+
+from ansible import context
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+
+from ..module_utils import _workspace_file
+from ..module_utils._errors import UserError
+
+if t.TYPE_CHECKING:
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.template import Templar
+
+_LISTS_REPOSITORIES = "worktrees_repos"
 
 
 class LookupModule(LookupBase):

@@ -58,13 +58,13 @@ def _place(path: str) -> str:
     return _files.temporary_name(*os.path.split(path))
 
 
-def _rename(path: str, place: str) -> None:
-    if os.path.lexists(place):
+def _rename(here: str, there: str) -> None:
+    if os.path.lexists(there):
         raise EnvironmentFailure(
-            f"cannot move {path} to {place}: both exist",
-            hint=f"compare the two, and move one of them away: diff -r {path} {place}",
+            f"cannot move {here} to {there}: both exist",
+            hint=f"compare the two, and move one of them away: diff -r {here} {there}",
         )
     try:
-        os.rename(path, place)
+        os.rename(here, there)
     except OSError as error:
-        raise EnvironmentFailure(f"cannot move {path} to {place}: {error.strerror}") from error
+        raise EnvironmentFailure(f"cannot move {here} to {there}: {error.strerror}") from error

@@ -655,6 +655,20 @@ def _first_start(
         _remove(container)
 
 
+def _unusable(wish: Wish, error: EnvironmentFailure) -> EnvironmentFailure:
+    """What is wrong with an image, by what its first container did."""
+    if isinstance(error, Ended):
+        return CannotBePrepared(
+            f"image {wish.image} does not start a server: {error.message}",
+            hint=f"see what it says: docker run --rm -e POSTGRES_PASSWORD=any {wish.image}",
+        )
+    return EnvironmentFailure(
+        f"image {wish.image} starts, but not as the official image postgres does: {error.message}",
+        hint="it has to take POSTGRES_USER, POSTGRES_DB, POSTGRES_PASSWORD_FILE and arguments of postgres, and to "
+        "listen on port 5432",
+    )
+
+
 def _await_first_start(container: Container, wish: Wish, key: str, timeout: float) -> int:
     """Wait for the server of a container that was just started, and return its port."""
     try:
@@ -667,17 +681,8 @@ def _await_first_start(container: Container, wish: Wish, key: str, timeout: floa
             timeout=timeout,
             still_alive=functools.partial(_check_is_running, container),
         )
-    except Ended as error:
-        raise CannotBePrepared(
-            f"image {wish.image} does not start a server: {error.message}",
-            hint=f"see what it says: docker run --rm -e POSTGRES_PASSWORD=any {wish.image}",
-        ) from error
     except EnvironmentFailure as error:
-        raise EnvironmentFailure(
-            f"image {wish.image} starts, but not as the official image postgres does: {error.message}",
-            hint="it has to take POSTGRES_USER, POSTGRES_DB, POSTGRES_PASSWORD_FILE and arguments of postgres, and to "
-            "listen on port 5432",
-        ) from error
+        raise _unusable(wish, error) from error
     return port
 
 

@@ -39,9 +39,11 @@ def space():
 def made(folder):
     given = {"database_backend": "embedded", "database_directory": str(folder / "clusters")}
     with workspaces.bautista(folder, **given) as space:
-        yield space
-        assert workspaces.wait_for(space.remains) == []
-        assert space.records() == []
+        try:
+            yield space
+        finally:
+            assert workspaces.wait_for(space.remains) == []
+            assert space.records() == []
 
 
 def check(run):
