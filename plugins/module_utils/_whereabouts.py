@@ -104,6 +104,6 @@ def whose(found: str | None, owner: str) -> tuple[str, str | None]:
         return "was not made by this collection", None
     if task_of(found)[1:] == task_of(owner)[1:]:
         lost = "is this task's in another registry: the state folder was lost, or XDG_STATE_HOME named another"
-        prune = "ansible-playbook parallel.worktrees.prune -e @workspace.yml -e apply=true -e force=true"
+        prune = "ansible-playbook parallel.worktrees.prune -e apply=true -e force=true"
         return lost, f"use that state folder again; if it is lost, save the work and remove the worktree: {prune}"
     return f"belongs to {found}, not to {owner}", None

@@ -46,7 +46,7 @@ def test_the_same_task(spaces):
     first.provision("same").must()
     before = has(first, "same")
     for other in others:
-        other.provision("same").refused("user", "same", f"{first.name}/same@")
+        other.provision("same").refused("user", "the worktree", "/.worktrees/same")
         assert other.task("same") is None
         other.teardown("same").refused("user", "there is no task same")
         other.run("prune", apply="true").must()
