@@ -698,7 +698,7 @@ def test_a_clock_that_is_set_has_nothing_expire(host, name, monkeypatch):
     assert _branches.sweep(host.host) == []
     pathlib.Path(host.host.state, "clock.json").unlink()
     clock.set(YEAR)
-    for _ in range(4):
+    for _round in range(4):
         assert _branches.sweep(host.host) == []
         clock.pass_by(3600)
     assert _branches.sweep(host.host) == [f"remove branch {name}, which nobody has used for 10800 s"]
@@ -709,7 +709,7 @@ def test_a_clock_that_is_set_back_keeps_no_branch(host, name, monkeypatch):
     host.must(name, expires="1h")
     assert _branches.sweep(host.host) == []
     clock.set(-YEAR)
-    for _ in range(2):
+    for _round in range(2):
         assert _branches.sweep(host.host) == []
         clock.pass_by(3600)
     assert _branches.sweep(host.host) == [f"remove branch {name}, which nobody has used for 3600 s"]
@@ -717,7 +717,7 @@ def test_a_clock_that_is_set_back_keeps_no_branch(host, name, monkeypatch):
 
 def test_a_clock_that_was_wrong_while_a_branch_was_made(host, name, monkeypatch):
     clock = Clock(monkeypatch, time.time())
-    for _ in range(3):
+    for _round in range(3):
         host.host.elapsed(check=False)
         clock.pass_by(3600)
     clock.set(-YEAR)

@@ -46,7 +46,7 @@ def age(host: Host, noted: float) -> float:
 
 def let_pass(host: Host, clock: Clock, seconds: float) -> None:
     """With a look every ten minutes, as the timer has it."""
-    for _ in range(int(seconds / MINUTES)):
+    for _round in range(int(seconds / MINUTES)):
         clock.pass_by(MINUTES)
         note(host)
 
@@ -84,7 +84,7 @@ def test_a_clock_that_is_put_right_changes_next_to_nothing(host: Host, clock: Cl
 def test_days_in_which_a_machine_is_off_or_sleeps_make_nothing_older(host: Host, clock: Clock, is_off: bool) -> None:
     noted = note(host)
     let_pass(host, clock, DAY)
-    for _ in range(7):
+    for _round in range(7):
         clock.pass_by(DAY)
         if is_off:
             clock.reboot()
@@ -110,7 +110,7 @@ def test_check_mode_notes_nothing(host: Host, clock: Clock) -> None:
 
 def test_the_gaps_that_are_noted_have_an_end(host: Host, clock: Clock) -> None:
     noted = note(host)
-    for _ in range(2 * _clock.GAPS):
+    for _round in range(2 * _clock.GAPS):
         let_pass(host, clock, HOUR)
         clock.set(HOUR)
         note(host)
