@@ -80,7 +80,7 @@ def test_what_needs_no_transaction_has_a_way_out(folder):
         file_of(folder, text, kind=MASK).parts()
 
 
-ERROR = "psql:/work/sql/2.sql:{}"
+ERROR = "psql:/srv/sql/2.sql:{}"
 
 
 @pytest.mark.parametrize(
