@@ -114,7 +114,7 @@ ERROR = "psql:/srv/sql/2.sql:{}"
     ],
 )
 def test_an_error_of_psql(stderr, with_rows, without):
-    reported = _sql_errors.of_psql(stderr, "/work")
+    reported = _sql_errors.of_psql(stderr, "/srv")
     assert reported is not None
     assert reported.shown(rows=True) == with_rows
     assert reported.shown(rows=False).partition("; ")[0] == without
