@@ -47,8 +47,13 @@ class Operation(t.Protocol):
     def __call__(self, params: Params, *, check: bool) -> Result: ...
 
 
-def answer(operation: Operation, params: Params, *, check: bool, diff: bool) -> Result:
-    """Carry out an operation for a door."""
+def answer(
+    operation: Operation, params: Params, *, check: bool, diff: bool, warn: t.Callable[[str], None] | None = None
+) -> Result:
+    """Carry out an operation for a door.
+
+    :arg warn: takes the warnings, which a module may not return by itself.
+    """
     try:
         with disk_expected():
             result = operation(params, check=check)
@@ -57,4 +62,10 @@ def answer(operation: Operation, params: Params, *, check: bool, diff: bool) -> 
     if not diff:
         for one in (result, *result.get("results", ())):
             one.pop("diff", None)
+    warnings = result.pop("warnings", None) or []
+    if warn:
+        for line in warnings:
+            warn(line)
+    elif warnings:
+        result["warnings"] = warnings
     return result

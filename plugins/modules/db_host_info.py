@@ -117,7 +117,7 @@ from ..module_utils._door import answer
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    result = answer(operation, module.params, check=module.check_mode, diff=module._diff)
+    result = answer(operation, module.params, check=module.check_mode, diff=module._diff, warn=module.warn)
     if result.get("failed"):
         module.fail_json(**result)
     module.exit_json(**result)

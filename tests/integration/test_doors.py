@@ -234,7 +234,7 @@ GROUND = (
     " echo '*.local' > .worktreeinclude; echo '*.local' >> .git/info/exclude"
 )
 DB_HOST = {"store": "xfs", "root": "/dev/pts", "state": "{{ root }}/db_host", "bin_directory": "/usr/bin"}
-DB_HOST |= {"user": "postgres"}
+DB_HOST |= {"user": "postgres", "source_user": "backup", "pooler_user": "proxy"}  # Debian has these everywhere
 """No DB host, but a machine that has a file about one, and something mounted where its pool should be."""
 TO_MERGE = """
 export GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:00Z
