@@ -100,6 +100,7 @@ order by c.oid
 
 QUERY = re.compile(r"\s*(--[^\n]*\n\s*)*\(*\s*(select|with|values|table)\b", re.IGNORECASE)
 OLD_LOG = "select from pg_ls_waldir() where name <= %(last)s and name ~ '^[0-9A-F]+$'"
+LAST_LOG = "select max(name) from pg_ls_waldir() where name ~ '^[0-9A-F]+$'"
 LOG_SECONDS = 10
 
 
@@ -220,18 +221,19 @@ def _new_log(server: Server) -> None:
     try:
         server.act(None, compose("checkpoint"))
         until = time.monotonic() + LOG_SECONDS
-        ((position,),) = server.rows("select pg_walfile_name(pg_switch_wal())")
+        # Segments ahead of the current position are old ones under a new name, with old rows in them.
+        ((last,),) = server.rows(LAST_LOG)
         while True:
+            server.act(None, compose("select pg_switch_wal()"))
             server.act(None, compose("checkpoint"))
             # Two of them: the server keeps the log from the last checkpoint but one.
-            if not server.rows(OLD_LOG, last=position):
+            if not server.rows(OLD_LOG, last=last):
                 return
             if time.monotonic() > until:
                 raise EnvironmentFailure(
                     "the server keeps its log (WAL) from before the mask",
                     hint="drop its replication slots, or set wal_keep_size = 0 in database_settings",
                 )
-            server.act(None, compose("select pg_switch_wal()"))
     finally:
         server.act(None, compose("alter system reset wal_recycle"))
         server.act(None, compose("select pg_reload_conf()"))

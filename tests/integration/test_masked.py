@@ -103,6 +103,7 @@ def task(request, tmp_path, monkeypatch, production) -> c.Iterator[dict[str, t.A
 
 
 shared = pytest.mark.parametrize("task", ["shared"], indirect=True)
+embedded = pytest.mark.parametrize("task", ["embedded"], indirect=True)
 each = pytest.mark.parametrize("task", ["shared", "embedded"], indirect=True)
 
 
@@ -131,6 +132,16 @@ def test_nothing_from_before_the_mask_is_left(task):
     owners = "select distinct relowner::regrole::text from pg_class where oid > 16384 and relnamespace = 2200"
     assert psql(facts, owners) == facts["user"]
     assert not must(task)["changed"]
+
+
+@embedded
+def test_no_file_of_the_log_that_was_named_anew_keeps_a_row(task, tmp_path):
+    """A checkpoint gives old files of the log the names of those to come, with what is in them."""
+    switches = "select pg_switch_wal();\ncheckpoint;\n" * 3
+    pull_of(task)["mask"] = script(tmp_path, f"{switches}{MASK}{switches}")
+    task["settings"] = {"min_wal_size": "256MB"}
+    must(task)
+    assert found_in_files(pathlib.Path(task["embedded"]["directory"]), SENTINELS) == []
 
 
 @shared
