@@ -232,6 +232,8 @@ def look(
     _note_other_files(work, tree, status, [path for path in gitlinks if path not in members], members, disposable)
     for path, is_staged in {**dict.fromkeys(edited, False), **status.changed}.items():
         unfinished = half_made and not has_content(os.path.join(tree.folder, path))
+        # A submodule whose folder is away was never made, or had nothing in it.
+        unfinished |= path in gitlinks and not is_staged and not os.path.lexists(os.path.join(tree.folder, path))
         if not (unfinished or path in work.nested or (path in members and not is_staged) or tree.is_ours(path)):
             work.changed.append(path)
             work.hidden += [path] if path in edited else []

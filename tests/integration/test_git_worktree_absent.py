@@ -236,6 +236,15 @@ def test_a_staged_submodule_commit_is_work_of_the_repository(sample):
     assert result["files"] == {"backend": ["migrations"]}
 
 
+def test_a_submodule_whose_folder_is_away_is_no_work(sample):
+    """A disk that got full may have kept git from making it."""
+    sample.make(worktrees=[{**sample.member("backend"), "submodules": []}])
+    (sample.tree("backend") / "migrations").rmdir()
+    assert status(sample.tree("backend")).strip() == "D migrations"
+    sample.remove("backend")
+    assert not sample.tree("backend").exists()
+
+
 def test_what_this_project_wrote_is_no_work_until_it_is_edited(sample):
     sample.make("docs")
     tree = sample.tree("docs")

@@ -358,14 +358,14 @@ def test_a_read_only_registry(space, tmp_path):
     registry = str(tmp_path / "registry")
     with file_system(tmp_path, "size=1m") as remount:
         space.provision("kept", repos="docs", workspace_registry=registry).must()
-        remount("ro")
+        assert remount("ro") == 0
         before = snapshot(space.root)
         space.provision("more", workspace_registry=registry).refused("environment", registry)
         space.teardown("kept", workspace_registry=registry).refused("environment", registry)
         assert workspaces.differences(before, snapshot(space.root)) == []
         # Looking needs no writing.
         assert [task["name"] for task in space.status(workspace_registry=registry)["tasks"]] == ["kept"]
-        remount("rw")
+        assert remount("rw") == 0
         space.teardown("kept", workspace_registry=registry).must()
     assert space.remains() == []
 
