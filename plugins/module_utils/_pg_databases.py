@@ -90,7 +90,7 @@ OWNED = "select from pg_database where datdba = %(role)s"
 
 DATABASES = """
 select d.oid, d.datname, r.rolname, shobj_description(r.oid, 'pg_authid'),
-    d.datistemplate, d.datallowconn, d.datconnlimit, s.setconfig,
+    d.datallowconn, d.datconnlimit, s.setconfig,
     exists (
         select from aclexplode(coalesce(d.datacl, acldefault('d', d.datdba)))
         where grantee = 0 and privilege_type = 'CONNECT'
@@ -277,7 +277,6 @@ class Found:
     role: str
     owner: str | None
     ready: bool
-    is_template: bool
     open: bool
     connection_limit: int
     private: bool
@@ -285,7 +284,7 @@ class Found:
 
     @classmethod
     def of(cls, row: tuple[t.Any, ...]) -> Found:
-        oid, name, role, role_comment, is_template, is_open, limit, settings, public = row
+        oid, name, role, role_comment, is_open, limit, settings, public = row
         mark = _read_mark(role_comment)
         prefix = f"{_postgres.IDENTITY_SETTING}="
         return cls(
@@ -295,7 +294,6 @@ class Found:
             # What a puller has is unmasked, so it is his alone until the end.
             owner=mark.get("owner", mark.get("pulls_for")),
             ready=name not in mark.get("creating", ()) and "pulls_for" not in mark and limit != INVALID,
-            is_template=is_template,
             open=is_open,
             connection_limit=limit,
             private=not public,
@@ -496,14 +494,8 @@ def _check_are_ours(task: Task, server: Server, role: Role | None, found: dict[s
 
 def _check_can_go(server: Server, found: list[Found]) -> None:
     """
-    :raises UserError: a database is a template, or is replicated.
+    :raises UserError: a database is replicated.
     """
-    for one in found:
-        if one.is_template:
-            raise UserError(
-                f"database {one.name} at {server.where} is a template, and is not dropped while it is one",
-                hint=f'where nothing is copied from it any more: alter database "{one.name}" is_template false',
-            )
     for name, what in server.rows(REPLICATION, names=[one.name for one in found]):
         raise UserError(
             f"database {name} at {server.where} is replicated: {what} is in use",

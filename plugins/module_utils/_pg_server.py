@@ -596,14 +596,21 @@ class Server:
     def _roll_back_prepared(self, name: str) -> None:
         prepared = self.rows("select gid from pg_prepared_xacts where database = %(name)s", name=name)
         if prepared:
+            if self.rows("select from pg_database where datname = %(name)s and not datallowconn", name=name):
+                self.act(None, compose("alter database {} allow_connections true", name))
             with self.at_work_in(name) as inside:
                 for (gid,) in prepared:
                     text = f"roll back the prepared transaction {gid} in database {name}"
                     inside.act(text, compose("rollback prepared {gid}", gid=gid))
 
     def drop(self, name: str, timeout: float, why: str = "") -> None:
-        """Drop a database with the sessions and prepared transactions in it."""
+        """Drop a database with the sessions and prepared transactions in it, whatever its owner has set on it.
+
+        The caller has checked that it is ours. Its owner can make it a template, which PostgreSQL never drops.
+        """
         self._roll_back_prepared(name)
+        if self.rows("select from pg_database where datname = %(name)s and datistemplate", name=name):
+            self.act(None, compose("alter database {} is_template false", name))
         action = f"drop database {name}{why}"
         if self.version >= FORCE_SINCE:
             self.act(action, compose("drop database {} with (force)", name))

@@ -451,7 +451,6 @@ def _cut_off(source: Source, server: Server) -> None:
                 inside.act(None, compose("drop subscription {}", subscription))
     # What is not masked, nobody is to have.
     for (name,) in server.rows(OTHER_DATABASES, kept=[*KEPT_DATABASES, source.database]):
-        server.act(None, compose("alter database {} is_template false", name))
         server.drop(name, timeout=60)
 
 

@@ -380,12 +380,24 @@ def test_protected_databases_are_for_no_task(server, task, name):
     assert server.trace() == before
 
 
-def test_a_template_is_not_dropped(server, task):
+@pytest.mark.parametrize(
+    "setting",
+    ["is_template true", "allow_connections false", "connection limit 0", "is_template true allow_connections false"],
+)
+def test_what_the_owner_sets_on_a_database_does_not_keep_it(server, task, setting):
+    """The task's own sessions do not keep it either, nor a transaction that is prepared in it."""
     must(task)
-    server.psql(f"alter database {task['role']} is_template true")
-    for check in (True, False):
-        assert "is a template" in refused(task, "user", state="absent", check=check)
-    server.psql(f"alter database {task['role']} is_template false")
+    left = f"left in {task['role']}"  # the names of all databases are one set
+    as_task(server, task, f"create table t (); begin; insert into t default values; prepare transaction '{left}'")
+    with contextlib.closing(connected(server, task["role"], task["role"], task["password_file"])):
+        settings = "select datistemplate, datallowconn, datconnlimit from pg_database where datname = "
+        before = server.psql(f"{settings} '{task['role']}'")
+        as_task(server, task, f'alter database "{task["role"]}" {setting}', "postgres")
+        assert server.psql(f"{settings} '{task['role']}'") != before
+        assert must(task, state="absent", check=True)["changed"]
+        taken = must(task, state="absent")
+    assert taken["actions"][0] == f"roll back the prepared transaction {left} in database {task['role']}"
+    assert_gone(server, task)
 
 
 # Keeping
