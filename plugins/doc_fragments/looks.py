@@ -93,6 +93,7 @@ options:
   disposable:
     description:
       - Names of files and folders that are never work where git ignores them, as shell patterns.
+      - A clone in such a folder is work all the same where its remotes lack a commit or a file that it does not ignore.
     type: list
     elements: str
     default:

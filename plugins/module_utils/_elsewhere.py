@@ -69,11 +69,18 @@ def is_id(text: str) -> bool:
     return re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", text) is not None
 
 
-def has_all(clone: str) -> bool:
-    """Whether a repository within a worktree has nothing that its remotes lack: no file, no commit, no worktree."""
+MADE_BY_PIP = ":(exclude,glob)**/*.egg-info/**"
+"""What an editable install writes into a clone, which not every project ignores."""
+
+
+def has_all(clone: str, *, ignored: bool = True) -> bool:
+    """Whether a repository within a worktree has nothing that its remotes lack: no file, no commit, no worktree.
+
+    :arg ignored: whether the files count that this repository ignores.
+    """
     itself = (f"--git-dir={os.path.join(clone, '.git')}", f"--work-tree={clone}")
-    options = ("--porcelain", "--untracked-files=all", "--ignored", "--ignore-submodules=none")
-    status = _git.git(clone, *itself, "status", *options)
+    options = ("--porcelain", "--untracked-files=all", "--ignore-submodules=none")
+    status = _git.git(clone, *itself, "status", *options, *(["--ignored"] if ignored else ["--", ".", MADE_BY_PIP]))
     if not status.ok or status.stdout:
         return False
     listed = _git.git(clone, *itself, "ls-files", "-v", "-z").stdout.split("\0")
@@ -84,6 +91,25 @@ def has_all(clone: str) -> bool:
         return False  # a worktree of another task, or of a person
     own = _git.admin_folder(clone) or os.path.realpath(os.path.join(clone, ".git"))
     return all(is_pushed(folder) for folder in (own, *submodules(own)))
+
+
+def repositories_below(folder: str) -> t.Iterator[str]:
+    """The working trees of all repositories at or below a folder, without a look at any other file.
+
+    A ``.git`` that is no repository, such as test data of a package, holds no commit.
+
+    :raises OSError: a folder cannot be read.
+    """
+    pending = [folder]
+    while pending:
+        place = pending.pop()
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.name == ".git":
+                    if os.path.isfile(os.path.join(_git.git_dir(place) or place, "HEAD")):
+                        yield place
+                elif entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
 
 
 def is_pushed(git_directory: str) -> bool:

@@ -415,23 +415,27 @@ def has_content(path: str) -> bool:
 def _files_below(
     worktree: str, path: str, is_ours: t.Callable[[str], bool], disposable: t.Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """The files at or below a path that count as work, and the repositories among them that hold something."""
+    """The files at or below a path that count as work, and the repositories among them that hold something.
+
+    In a folder that is disposable or ours, nothing but a repository counts, and of that not what it ignores.
+    """
     files: list[str] = []
     nested: list[str] = []
     pending = [path]
     while pending:
         path = pending.pop()
-        if _is_disposable(path, disposable) or is_ours(path):
-            continue
         full = os.path.join(worktree, path)
         mode = os.lstat(full).st_mode
+        if _is_disposable(path, disposable) or is_ours(path):
+            if stat.S_ISDIR(mode):
+                with _readable(full):
+                    within = list(_elsewhere.repositories_below(full))
+                losses = (one for one in within if not _elsewhere.has_all(one, ignored=False))
+                nested += [os.path.relpath(one, worktree) for one in losses]
+            continue
         if stat.S_ISDIR(mode):
-            try:
+            with _readable(full):
                 entries = os.listdir(full)
-            except OSError as error:
-                raise EnvironmentFailure(
-                    f"cannot look for work in {full}: {error.strerror}", hint=f"make it readable: chmod u+rx {full}"
-                ) from error
             if path and ".git" in entries:
                 nested += [] if _elsewhere.has_all(full) else [path]
             else:
@@ -439,6 +443,20 @@ def _files_below(
         elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
             files.append(path)
     return files, nested
+
+
+@contextlib.contextmanager
+def _readable(folder: str) -> t.Iterator[None]:
+    """
+    :raises EnvironmentFailure: something at or below a folder cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or folder
+        raise EnvironmentFailure(
+            f"cannot look for work in {place}: {error.strerror}", hint=f"make it readable: chmod u+rx {place}"
+        ) from error
 
 
 def _is_disposable(path: str, patterns: t.Iterable[str]) -> bool:

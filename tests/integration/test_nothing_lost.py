@@ -324,6 +324,31 @@ def test_a_nested_clone_with_commits_that_its_remote_lacks_is_refused(sample, ho
     assert clone.exists()
 
 
+@pytest.mark.parametrize("place", [".venv/src/pkg", "node_modules/x", "build/lib/node_modules/@a/x"])
+@pytest.mark.parametrize("is_leftover", [False, True])
+def test_a_clone_in_a_folder_that_is_never_work_is_refused_for_its_commits(sample, place, is_leftover):
+    sample.make("docs")
+    tree = sample.tree("docs")
+    clone = tree / place
+    git(sample.root, "clone", "--quiet", str(sample.remotes / "app.git"), str(clone))
+    (tree / ".venv").mkdir(exist_ok=True)
+    (tree / ".venv" / ".gitignore").write_text("*\n")
+    # What an install makes there, and test data of a package: an empty folder of that name is no repository.
+    for made in ("pkg.egg-info", "node_modules", "vendor"):
+        (clone / made).mkdir()
+        (clone / made / "file").write_text("made by a tool\n")
+    (clone / "node_modules" / "data" / ".git").mkdir(parents=True)
+    if is_leftover:
+        for path in (".git", ".gitignore", "README", "src"):
+            shutil.rmtree(tree / path) if (tree / path).is_dir() else (tree / path).unlink()
+        git(sample.docs, "worktree", "prune")
+    sample.remove("docs", check=True, **({"force": True} if is_leftover else {}))
+    commit(clone)
+    refused(sample.run("docs", state="absent", force=True), "user", str(clone), "repositories of their own")
+    git(clone, "push", "--quiet", "origin", "main")
+    sample.remove("docs", force=True)
+
+
 @pytest.mark.parametrize("spoil", [None, head_broken])
 def test_the_repository_of_a_submodule_that_was_removed_again_is_work(sample, spoil):
     sample.make("docs")
