@@ -106,7 +106,7 @@ def test_names_are_told_apart_by_case_and_templates_are_shortened_as_databases_a
 
 
 def found(role_comment: str | None, limit: int = -1) -> _pg_databases.Found:
-    return _pg_databases.Found.of((1, "db", "role", role_comment, False, True, limit, None, False))
+    return _pg_databases.Found.of((1, "db", "role", role_comment, True, limit, None, False))
 
 
 MINE = '{"owner": "w/t"}'
