@@ -40,7 +40,7 @@ hypothesis.settings.load_profile("house")
 
 
 def pytest_configure() -> None:
-    """Let a run that is told to stop take back what it has started."""
+    """Let a run that is told to stop remove what it has started."""
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("told to stop", 143))
 
 

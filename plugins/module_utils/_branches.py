@@ -245,7 +245,7 @@ def _name(kind: str, asked: str) -> str:
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Give a task its branch, reset it, or take it back."""
+    """Give a task its branch, reset it, or remove it."""
     wish = Wish.of(params)
     work = Work(_db_host.load(params["host_file"]), check=check)
     if wish.user == work.host.pooler_user:

@@ -183,7 +183,7 @@ class Record:
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Give a task its cluster, or take it back."""
+    """Give a task its cluster, or remove it."""
     name = params["name"]
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}", name):
         raise UserError(

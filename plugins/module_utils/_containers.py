@@ -180,7 +180,7 @@ class Wish:
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Give a task its container, or take it back."""
+    """Give a task its container, or remove it."""
     name = params["name"]
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", name):
         raise UserError(

@@ -89,7 +89,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Give or take back the databases of a task."""
+    """Make or remove the databases of a task."""
     backend, params = params["backend"], _with_daemon(params)
     if backend == "none":
         return {"changed": False, "actions": [], "diff": [], "database": NONE, "databases": {}, "plan": {}}

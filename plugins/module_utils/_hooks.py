@@ -204,7 +204,7 @@ def _undo_earlier(repository: Repository, admin: str) -> None:
         former = _gates.load_settings(os.path.join(folder, _hook.SETTINGS)).get("former")
     file = ("config", "--file", os.path.join(admin, "config.worktree"))
     change = ("core.hooksPath", former) if former else ("--unset-all", "core.hooksPath")
-    repository.must(*file, *change, doing=f"giving back the hooks that {admin} had")
+    repository.must(*file, *change, doing=f"restoring the hooks that {admin} had")
 
 
 def _files_of(

@@ -51,7 +51,7 @@ TERMS = ("ports", "slots", "slot", "expires_after")
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Give or take back the leases of several owners, all or none; one that there is is used, so renewed."""
+    """Take or release the leases of several owners, all or none; one that there is is used, so renewed."""
     with _registry.opened(params["registry"], write=not check) as registry:
         return moved(registry, params)
 
@@ -99,7 +99,7 @@ def moved(registry: Registry, params: Params, *, taken: t.Mapping[int, str] | No
             actions += told
             actions.append(f"lease slot {lease['slot']} to {owner}")
         elif former and not lease:
-            actions.append(f"give back slot {former['slot']} of {owner}")
+            actions.append(f"release slot {former['slot']} of {owner}")
     is_other = _lines(before) != _lines(after)
     return {
         "changed": is_other,
@@ -219,7 +219,7 @@ def _renew(registry: _registry.Registry, workspace: str, owners: t.Sequence[str]
 
 
 def _end_expired(registry: _registry.Registry) -> list[str]:
-    """Give back every lease that has ended, of any workspace, and tell which."""
+    """Release every lease that has ended, of any workspace, and tell which."""
     now = time.time()
     ended = registry.sql.execute("select workspace, owner, slot from lease where expires < ?", (now,)).fetchall()
     registry.sql.execute("delete from lease where expires < ?", (now,))
@@ -367,7 +367,7 @@ def _none_left(
         f"no slot for {owner}: {what}"
         + (f" (held: {', '.join(holders)})" if holders else "")
         + (f" ({reasons})" if reasons else ""),
-        hint="give one back: ansible-playbook parallel.worktrees.teardown -e task=NAME",
+        hint="tear one down: ansible-playbook parallel.worktrees.teardown -e task=NAME",
         holders=holders,
     )
 

@@ -117,7 +117,7 @@ def make(lone: LoneBranch, owner: str) -> None:
 
 
 def look(lone: LoneBranch, owner: str, *, delete: bool, pushed: bool) -> bool:
-    """Look at it before the task gives it back; returns whether there is something to give back.
+    """Look at it before the task releases it; returns whether there is something to release.
 
     :arg delete: it is to be deleted, unless it is checked out.
     :arg pushed: its commits are, or are about to be, at the remote.
@@ -141,7 +141,7 @@ def remove(lone: LoneBranch, *, delete: bool, task: str) -> list[dict[str, str]]
         repository.must("update-ref", "-d", f"refs/heads/{lone.branch}", lone.tip, doing=doing)
         repository.git("config", "--remove-section", f"branch.{lone.branch}")
     else:
-        doing = f"repository {lone.name}: giving back branch {lone.branch}"
+        doing = f"repository {lone.name}: releasing branch {lone.branch}"
         _configure(lone, "--unset", f"branch.{lone.branch}.{MARK}", doing=doing)
     return saved
 

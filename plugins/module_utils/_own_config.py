@@ -10,7 +10,7 @@ it is, and counts again without ours. It includes it by its bare name, since ``g
 gives the new one a copy of ``config.worktree``, where that name leads to nothing.
 
 Git reads ``config.worktree`` where ``extensions.worktreeConfig`` is set (git-worktree(1), CONFIGURATION FILE). Where it
-was not, it is set and stays: without a ``config.worktree`` it means nothing, and it cannot be taken back safely. Nobody
+was not, it is set and stays: without a ``config.worktree`` it means nothing, and it cannot be removed safely. Nobody
 notes who else relies on it by now, and whoever writes a ``config.worktree`` just after we have looked for any, as git
 sparse-checkout does, would lose his settings without a word, since git has no lock on both files.
 

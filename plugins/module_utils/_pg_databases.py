@@ -366,7 +366,7 @@ def marked(params: Params) -> list[dict[str, t.Any]]:
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Give a task its databases in a server, or take them back."""
+    """Give a task its databases in a server, or remove them."""
     task = Task.of(params)
     act = _present if params["state"] == "present" else _absent
     where = f"role {task.role}"

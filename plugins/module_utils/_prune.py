@@ -182,7 +182,7 @@ class _Leftover:
             _forget_kept(about["owner"], params, check=check)
         elif self.kind == "lease":
             _registry_id, workspace, task = task_of(about["owner"])
-            _give_back_lease(workspace, task, params, check=check)
+            _release_lease(workspace, task, params, check=check)
         else:
             _remove_database({"backend": self.kind, self.kind: about, **about}, about["owner"], check=check)
             if about["kept"]:
@@ -195,7 +195,7 @@ class _Leftover:
         database = plan.get("database")
         if database:
             self._note(_remove_database(database, about["owner"], check=check))
-        _give_back_lease(about["workspace"], about["name"], params, check=check)
+        _release_lease(about["workspace"], about["name"], params, check=check)
         record = {"workspace": about["workspace"], "task": about["name"], "pattern": ".*", "state": "absent"}
         _records.operation(_with_ours(_records.ARGUMENT_SPEC, record, params), check=check)
 
@@ -229,7 +229,7 @@ def _forget_kept(owner: str, params: Params, *, check: bool) -> None:
         registry.forget_kept(workspace, task)
 
 
-def _give_back_lease(workspace: str, task: str, params: Params, *, check: bool) -> None:
+def _release_lease(workspace: str, task: str, params: Params, *, check: bool) -> None:
     given = {"workspace": workspace, "owners": [task], "state": "absent"}
     _leases.operation(_with_ours(_leases.ARGUMENT_SPEC, given, params), check=check)
 

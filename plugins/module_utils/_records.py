@@ -359,12 +359,12 @@ def _summary_of(step: Step, names: list[str], before: dict[str, Record | None], 
         record = before[names[0]]
         kept = record.plan.get("database") if record and step.params["keep_database"] else None
         facts = {**facts, "written": step.params["written"], "kept": kept or None}
-        return _summary.given_back(facts, style=style, check=step.check)
+        return _summary.torn_down(facts, style=style, check=step.check)
     if state == "removing" and step.params["all_tasks"] and not names:
         return "[]" if style == "json" else f"workspace {step.workspace} has no task\n"
     if state == "removing" and missing:
         ended = {name: age(step.registry.ended(step.workspace, name) or 0) for name in missing}
-        return _summary.nothing_to_give_back(ended, style=style)
+        return _summary.nothing_to_tear_down(ended, style=style)
     return None
 
 

@@ -243,7 +243,7 @@ class Registry:
             raise _registry_file.malformed(f"its record of task {row['name']}") from error
 
     def ended(self, workspace: str, name: str) -> float | None:
-        """When a task of that name was last given back, in seconds since the epoch."""
+        """When a task of that name was last torn down, in seconds since the epoch."""
         found = self.sql.execute(
             "select ended from past where workspace = ? and name = ?", (workspace, name)
         ).fetchone()

@@ -58,7 +58,7 @@ class Reservation:
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Reserve paths for a task, or give them back; all or none."""
+    """Reserve paths for a task, or release them; all or none."""
     workspace, task = params["workspace"], params["task"]
     globs = [glob.strip() for glob in params["paths"] or [] if glob.strip()]
     for glob in globs:
@@ -76,7 +76,7 @@ def operation(params: Params, *, check: bool) -> Result:
         _store(registry, workspace, task, after)
     gone = [one for one in before if (one.repo, one.glob) not in {(left.repo, left.glob) for left in after}]
     new = [one for one in after if one not in before]
-    actions = [f"reserve {one} for {task}" for one in new] + [f"give back {one.repo}: {one.glob}" for one in gone]
+    actions = [f"reserve {one} for {task}" for one in new] + [f"release {one.repo}: {one.glob}" for one in gone]
     texts = ["".join(f"{one}\n" for one in some) for some in (before, after)]
     return {
         "changed": before != after,
@@ -129,7 +129,7 @@ def _reserve(
     if clashes:
         raise UserError(
             "cannot reserve what another task has reserved:\n  " + "\n  ".join(clashes),
-            hint=f"wait, choose other paths, or ask that task to give them back; {STATUS}",
+            hint=f"wait, choose other paths, or ask that task to release them; {STATUS}",
         )
     # The same again is to last as long as it says by now, and never shorter.
     former = {(one.repo, one.glob): one for one in before}

@@ -63,7 +63,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Give a task its databases in the server, or take them back."""
+    """Give a task its databases in the server, or remove them."""
     server = _Server(params)
     asked = {
         **{key: params[key] for key in SAME},

@@ -46,11 +46,11 @@ def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: 
     first = next(iter(facts["worktrees"].values()), None)
     if first:
         rows.append(("next", f"cd {shlex.quote(first)}"))
-    rows.append(("give back", COMMAND.format(verb="teardown", task=name)))
+    rows.append(("tear down", COMMAND.format(verb="teardown", task=name)))
     return f"{name}: {state}\n" + _aligned(rows)
 
 
-def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
+def torn_down(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
     """The summary of a task that was torn down.
 
     :arg facts: the task's own, with ``removed``, the result of the removal of its worktrees; ``written``, what was
@@ -70,7 +70,7 @@ def given_back(facts: dict[str, t.Any], *, style: str, check: bool) -> str:
     rows += [("branch", f"{branch} stays") for branch in removed.get("branches") or []]
     rows += _database_rows(facts, check=check)
     rows += [("note", f"not deleted: {note}") for note in removed.get("notes") or []]
-    return f"{facts['name']}: {_state('given back', check)}\n" + _aligned(rows)
+    return f"{facts['name']}: {_state('torn down', check)}\n" + _aligned(rows)
 
 
 def _database_rows(facts: dict[str, t.Any], *, check: bool) -> list[tuple[str, str]]:
@@ -83,11 +83,11 @@ def _database_rows(facts: dict[str, t.Any], *, check: bool) -> list[tuple[str, s
     return rows
 
 
-def nothing_to_give_back(names: t.Mapping[str, str], *, style: str) -> str:
+def nothing_to_tear_down(names: t.Mapping[str, str], *, style: str) -> str:
     """For tasks that were torn down before; ``names`` maps them to how long ago."""
     if style == "json":
         return json.dumps([{"name": name, "state": "absent"} for name in names])
-    return "".join(f"{name}: nothing to tear down, it was given back {ago} ago\n" for name, ago in names.items())
+    return "".join(f"{name}: nothing to tear down, it was torn down {ago} ago\n" for name, ago in names.items())
 
 
 def _state(word: str, check: bool) -> str:

@@ -216,7 +216,7 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
     mark = member.manifest
     owner = mark.owner if mark else None
     if member.adopt and owner is None:
-        return None  # given back before
+        return None  # removed before
     if not half_made and owner != params["owner"]:
         whose, way_out = _whereabouts.whose(owner, params["owner"])
         by_hand = f"git -C {member.repository.path} worktree remove {member.path}, if nobody needs it"
@@ -363,7 +363,7 @@ def _lone_planned(lone: t.Sequence[LoneBranch], params: Params) -> list[str]:
                 )
             actions.append(f"delete branch {one.branch} of {one.name}")
         else:
-            actions.append(f"give back branch {one.branch} of {one.name}")
+            actions.append(f"release branch {one.branch} of {one.name}")
     return actions
 
 
@@ -495,7 +495,7 @@ def _leave(member: Member) -> None:
         if not manifest.is_ours(place):
             continue  # somebody's work by now
         if repository.git("ls-files", "--error-unmatch", "--", path, worktree=member.path).ok:
-            doing = f"giving back {place}"
+            doing = f"releasing {place}"
             _kept_out.show(repository, member.path, path)
             repository.must("checkout-index", "--force", "--", path, doing=doing, worktree=member.path)
             continue

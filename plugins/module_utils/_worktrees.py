@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The worktree set of a task: checked as a whole, then made or taken back repository by repository.
+"""The worktree set of a task: checked as a whole, then made or removed repository by repository.
 
 Private to this collection: may change without notice.
 """

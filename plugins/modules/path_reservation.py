@@ -56,7 +56,7 @@ options:
     elements: str
   state:
     description:
-      - With V(absent), they are given back.
+      - With V(absent), they are released.
     type: str
     choices:
       - present
@@ -143,7 +143,7 @@ hint:
   description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
   returned: failure
   type: str
-  sample: "wait, choose other paths, or ask that task to give them back"
+  sample: "wait, choose other paths, or ask that task to release them"
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -18,7 +18,7 @@ description:
   - A slot is passed over if one of its ports is leased to anybody, or if any process listens on it, on any address.
   - An owner that has a lease keeps it, slot and ports, whatever O(ports), O(slots) and O(slot) say by now. Give it back
     first to get another.
-  - A lease may end by itself (O(expires_after)). One that has ended is as good as given back; each call for its owner
+  - A lease may end by itself (O(expires_after)). One that has ended is as good as released; each call for its owner
     renews it. Leases end when somebody needs a slot, of whichever workspace.
   - Nothing but the registry is touched, so this module can be used for ports alone, without anything else of this
     collection.
@@ -45,7 +45,7 @@ options:
     required: true
   owners:
     description:
-      - Who gets a lease, or gives it back. An owner is mostly the name of a task.
+      - Who gets a lease, or releases it. An owner is mostly the name of a task.
     type: list
     elements: str
     required: true
@@ -164,7 +164,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was leased, given back and passed over, or would be in check mode.
+  description: What was leased, released and passed over, or would be in check mode.
   returned: success
   type: list
   elements: str
@@ -243,7 +243,7 @@ hint:
   description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
   returned: failure
   type: str
-  sample: "give one back: ansible-playbook parallel.worktrees.teardown -e task=NAME"
+  sample: "tear one down: ansible-playbook parallel.worktrees.teardown -e task=NAME"
 """
 
 from ansible.module_utils.basic import AnsibleModule

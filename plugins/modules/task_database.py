@@ -12,7 +12,7 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Gives a task a PostgreSQL of its own, or takes it back, through the back end that O(backend) names.
+  - Gives a task a PostgreSQL of its own, or removes it, through the back end that O(backend) names.
   - The parameters and the facts are the same for each back end. What only one of them takes is in the option of its
     name.
   - It is done when the database answers a query at its address with the task's own password, see O(wait).

@@ -94,7 +94,7 @@ options:
         stays ready if it was.
       - With V(ready), the record says that all of the task is there. A task without a record is refused, except in
         check mode, where the calls before this one made none.
-      - With V(removing), the record says that the task is being taken back. A task that was forgotten before is told in
+      - With V(removing), the record says that the task is being torn down. A task that was forgotten before is told in
         RV(missing); a name that was never known is refused.
       - With V(absent), there is no record. No record at all is fine too.
     type: str
@@ -172,7 +172,7 @@ options:
     description:
       - What is about to be made for the task. Its keys are kept as they are; two of them are known.
       - C(worktrees) is a list of dictionaries with a C(path). What was once planned stays in the record, so that it is
-        found when the task is taken back.
+        found when the task is torn down.
       - C(database) is a dictionary. Another C(backend) or C(name) than the recorded ones is refused.
     type: dict
   keep_planned:
@@ -375,7 +375,7 @@ summary:
   description:
     - What to tell a person, with the password masked. V(none) where there is nothing to tell, as with
       O(state=provisioning), and without O(facts).
-    - With O(state=removing) it tells of tasks that were given back before.
+    - With O(state=removing) it reports tasks that were torn down before.
   returned: success
   type: str
   sample: |

@@ -129,7 +129,7 @@ def test_a_dry_provision_of_a_new_task(space):
     assert changed_steps(planned) | {"Start the database"} == changed_steps(done)
     # And back.
     planned = dry(space, "teardown", task=name)
-    assert f"{name}: would be given back" in planned.stdout
+    assert f"{name}: would be torn down" in planned.stdout
     assert all(space.worktree(repo, name).exists() for repo in REPOSITORIES)
     done = space.teardown(name, "--diff").must()
     assert actions(planned) == actions(done)

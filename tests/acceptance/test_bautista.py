@@ -436,7 +436,7 @@ def test_teardown(space, own):
     for repository in (*map(space.repository, REPOSITORIES), space.repository("backend") / "migrations"):
         assert git(repository, "branch", "--list", name).strip() == name
     assert git(space.repository("docs"), "rev-parse", name) == tip
-    assert "given back" in run.stdout
+    assert "torn down" in run.stdout
     # The slot and the branch are there to be taken again.
     space.varied(database_backend="none").provision(name, repos="docs").must()
     assert space.slots()[name] == slot

@@ -469,7 +469,7 @@ def test_setup_run_and_archive_in_a_worktree_that_is_there(server, conductor, np
     left = subprocess.Popen(["sleep", "300"], cwd=worktree)
 
     done = script("archive")
-    assert f"{name}: given back" in done.stdout, done
+    assert f"{name}: torn down" in done.stdout, done
     assert "survived" in done.stdout, "who calls is spared, and who listens to it"
     assert left.wait(5) == -15
     assert dirty.read_text() == "not committed"
@@ -512,7 +512,7 @@ def test_a_worktree_that_its_tool_removed_first(server, conductor):
         assert after[what] == before[what]
 
 
-def test_an_orphaned_adoption_is_given_back_by_prune(server, conductor):
+def test_an_orphaned_adoption_is_removed_by_prune(server, conductor):
     worktree, _script = conductor
     before = server.everything()["marks"]
     space = server.varied(database_backend="none", env_files=workspaces.load(EXAMPLE)["env_files"][1:])

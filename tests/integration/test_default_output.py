@@ -56,6 +56,6 @@ def test_the_own_output_says_it_once(space):
     own = space.varied()
     own.environment = {}
     run = own.teardown("one,two").must()
-    assert run.stdout.count("one: given back\n") == 1
+    assert run.stdout.count("one: torn down\n") == 1
     assert "Result" not in run.stdout
     assert "nothing to tear down" in result(space.teardown("one"))

@@ -206,7 +206,7 @@ def test_a_worktree_gets_back_the_hooks_that_it_had(sample):
 
 
 @pytest.mark.parametrize("former", [None, "mine"])
-def test_what_an_earlier_version_set_in_the_place_of_it_is_given_back(sample, docs, former):
+def test_what_an_earlier_version_set_in_the_place_of_it_is_restored(sample, docs, former):
     admin = sample.docs / ".git" / "worktrees" / "fix"
     folder, settings = admin / "parallel-worktrees-hooks", admin / "parallel-worktrees-hooks" / "settings.json"
     own_hook(sample.root / "mine", "pre-commit", write_in_log(sample, "mine"))

@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Branches of a task without worktrees, on real repositories: made in nobody's tree, given back as those with one."""
+"""Branches of a task without worktrees, on real repositories: made in no working tree, released as those with one."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_branches_stay_unless_they_are_to_go(sample):
     succeeded(lone(sample))
     planned = succeeded(absent(sample, check=True))
     result = succeeded(absent(sample))
-    assert result["actions"] == planned["actions"] == ["give back branch fix of docs"]
+    assert result["actions"] == planned["actions"] == ["release branch fix of docs"]
     assert result["branches"] == ["fix"]
     assert "parallel-worktrees" not in (sample.docs / ".git" / "config").read_text()
     assert not succeeded(absent(sample))["changed"]

@@ -177,7 +177,7 @@ def test_what_cannot_be_removed_is_reported_until_it_is(task, sample, monkeypatc
         f"{left}/build/root",
         f"{left}/build/root/file",
     ]
-    summary = _summary.given_back(
+    summary = _summary.torn_down(
         {"name": "fix", "removed": result, "written": [], "kept": None}, style="text", check=False
     )
     assert f"{left} cannot be removed by this user; remove it: sudo rm -r {left}" in summary

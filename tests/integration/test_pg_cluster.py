@@ -145,7 +145,7 @@ def kill_all(task: dict[str, t.Any]) -> None:
         time.sleep(0.005)
 
 
-# Giving and taking back
+# Making and removing
 
 
 def test_gives_a_database_and_takes_it_back(task):

@@ -169,7 +169,7 @@ def assert_gone(server: Shared, task: dict[str, t.Any]) -> None:
     assert not os.path.exists(task["password_file"])
 
 
-# Giving and taking back
+# Making and removing
 
 
 @every

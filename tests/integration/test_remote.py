@@ -162,7 +162,7 @@ def test_a_teardown_keeps_work_and_what_the_summary_suggests_is_enough(shop, tas
     assert shop.on("cat", work) == "not committed"
     assert shop.task(name)["state"] == "ready"
     # As a person does it: copied from the screen.
-    suggested = re.findall(r"^  give back +ansible-playbook (.*)", run.stdout, re.MULTILINE)[0]
+    suggested = re.findall(r"^  tear down +ansible-playbook (.*)", run.stdout, re.MULTILINE)[0]
     command = [f"{sys.prefix}/bin/ansible-playbook", *shlex.split(suggested), "-e", "force=true"]
     environment = shop.environ(str(shop.state.parent / "suggested.json"))
     subprocess.run(command, cwd=shop.root, env=environment, check=True, stdout=subprocess.DEVNULL)

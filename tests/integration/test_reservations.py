@@ -86,7 +86,7 @@ def test_it_ends_with_the_task(registry):
     refused(reserve(registry, "fix", "src"), "user", "there is no task fix")
 
 
-def test_it_is_given_back(registry):
+def test_it_is_released(registry):
     succeeded(reserve(registry, "fix", "src", "docs"))
     assert succeeded(reserve(registry, "fix", "src", state="absent", check=True))["changed"]
     assert succeeded(reserve(registry, "fix", "src", state="absent"))["changed"]

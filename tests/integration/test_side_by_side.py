@@ -72,7 +72,7 @@ def test_many_teardowns_at_once(space, tasks):
 
 
 def test_one_task_by_many_at_once(space):
-    """One makes it and one takes it back; the others find that done, or are told who is at it."""
+    """One makes it and one removes it; the others find that done, or are told who is at it."""
     task = f"same-{space.name[-6:]}"
     runs = at_once(space, "provision", *[task] * SAME)
     assert sum(run.changed > 0 for run in runs) == 1

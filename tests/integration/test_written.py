@@ -351,7 +351,7 @@ def test_rules_are_no_work_and_somebodys_file_is(sample, tree):
     assert sample.traces() == []
 
 
-def test_a_worktree_of_another_tool_is_given_back_as_it_was(app, sample):
+def test_a_worktree_of_another_tool_is_left_as_it_was(app, sample):
     tree = app / "theirs"
     git(app, "worktree", "add", "--quiet", "-b", "theirs", str(tree))
     (tree / "NOTES.md").write_text("mine\n")
