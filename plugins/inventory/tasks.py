@@ -95,7 +95,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         try:
             found = _inventory.tasks(self.get_option("registry"), self.get_option("workspaces"))
         except WorktreesError as error:
-            raise AnsibleParserError(error.as_result()["msg"]) from error
+            raise AnsibleParserError(error.as_result()["msg"]) from None
         if is_cached:
             self._cache[key] = found
         return found

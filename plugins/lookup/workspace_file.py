@@ -73,7 +73,7 @@ class LookupModule(LookupBase):
                 raise _workspace_file.missing(pathlib.Path.cwd(), context.CLIARGS.get("extra_vars") or ())
             return [found]
         except UserError as error:
-            raise AnsibleLookupError(error.as_result()["msg"]) from error
+            raise AnsibleLookupError(error.as_result()["msg"]) from None  # Ansible repeats the message of a cause
 
     def _given_with_at(self) -> str:
         """The first of the ``-e @FILE`` that lists repositories: others may hold secrets, or the task."""

@@ -8,8 +8,11 @@ Private to this collection: may change without notice.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import shlex
+import stat
 import typing as t
 
 from ._errors import UserError
@@ -21,12 +24,49 @@ ROOT = 0
 def given(path: str) -> pathlib.Path:
     """The file that ``-e workspace_file=PATH`` names.
 
-    :raises UserError: there is no such file.
+    Its owner does not matter: the user trusts it by its name.
+
+    :raises UserError: there is no such file, or it cannot be read.
     """
     file = pathlib.Path(path).expanduser().absolute()
-    if not file.is_file():
-        raise UserError(f"workspace_file={path}: {file} is not a file", hint=f"give the path of a {NAME}")
+    cannot = f"cannot read the workspace file {file}, which workspace_file={path} names"
+    try:
+        mode = os.stat(file).st_mode
+    except FileNotFoundError:
+        raise UserError(f"{cannot}: there is no such file", hint=_other_than(file)) from None
+    except OSError as error:
+        raise UserError(
+            f"{cannot}: {error.strerror}", hint=f"see which folder is in the way: namei -l {_quoted(file)}"
+        ) from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{cannot}: it is a folder", hint=_other_than(file))
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{cannot}: it is not a file", hint=_other_than(file))
+    _refuse_unreadable(file, cannot)
     return file
+
+
+def _other_than(file: pathlib.Path) -> str:
+    """Which option finds a workspace file in the place of this one."""
+    for place in (file, pathlib.Path.cwd()):
+        with contextlib.suppress(UserError, OSError):
+            if found := nearest(place):
+                return f"give the path of a {NAME}, such as -e workspace_file={_quoted(found)}"
+    return f"give the path of a {NAME}, or look for it: find ~ -name {NAME}"
+
+
+def _refuse_unreadable(file: pathlib.Path, cannot: str) -> None:
+    if not os.access(file, os.R_OK):
+        is_own = file.stat().st_uid == os.geteuid()
+        command = f"chmod u+r {_quoted(file)}" if is_own else f"ls -l {_quoted(file)}"
+        raise UserError(
+            f"{cannot}: permission denied",
+            hint=f"make it readable: {command}" if is_own else f"see who may read it: {command}",
+        )
+
+
+def _quoted(file: pathlib.Path) -> str:
+    return shlex.quote(str(file))
 
 
 def nearest(folder: pathlib.Path) -> pathlib.Path | None:
@@ -42,6 +82,7 @@ def nearest(folder: pathlib.Path) -> pathlib.Path | None:
         file = place / NAME
         if file.is_file():
             _refuse_foreign(file)
+            _refuse_unreadable(file, f"cannot read the workspace file {file}")
             return file
         if os.path.lexists(file):
             what = f"leads to {file.readlink()}, which is no file" if file.is_symlink() else "is not a file"
@@ -94,5 +135,5 @@ def _refuse_foreign(file: pathlib.Path) -> None:
     if owner not in (user, ROOT, int(os.environ.get("SUDO_UID", user))):
         raise UserError(
             f"{file} belongs to another user (uid {owner}), and a workspace file names commands to run",
-            hint=f"if you trust it, name it: -e workspace_file={file}",
+            hint=f"if you trust it, name it: -e workspace_file={_quoted(file)}",
         )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -73,10 +74,71 @@ def test_a_file_without_its_at_sign(space, tmp_path):
     run.refused("user", "read a file with -e @workspace.yml")
 
 
-def test_a_named_file_that_is_missing(space, tmp_path):
-    run = typed(space, tmp_path, workspace_file="none.yml").run("provision", task="fix")
+@pytest.fixture
+def bound(monkeypatch):
+    """Runs that the rights of files hold for, as they do not for root."""
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    command = Workspace.command
+    monkeypatch.setattr(Workspace, "command", lambda *args, **more: [*without, *command(*args, **more)])
+
+
+def unreadable(path):
+    path.write_text("worktrees_repos: []\n")
+    path.chmod(0)
+
+
+def behind_a_closed_folder(path):
+    path.parent.mkdir()
+    path.write_text("worktrees_repos: []\n")
+    path.parent.chmod(0)
+
+
+FAULTS = [
+    ("none.yml", lambda _path: None, "there is no such file", "find ~ -name workspace.yml"),
+    ("folder", lambda path: path.mkdir(), "it is a folder", "give the path of a workspace.yml"),
+    ("pipe", os.mkfifo, "it is not a file", "give the path of a workspace.yml"),
+    ("closed.yml", unreadable, "permission denied", "chmod u+r {}"),
+    ("closed/space.yml", behind_a_closed_folder, "Permission denied", "namei -l {}"),
+]
+
+
+@pytest.mark.usefixtures("bound")
+@pytest.mark.parametrize(("name", "make", "why", "hint"), FAULTS, ids=[fault[0] for fault in FAULTS])
+def test_a_named_file_that_cannot_be_read(space, tmp_path, name, make, why, hint):
+    make(tmp_path / name)
+    try:
+        run = typed(space, tmp_path, workspace_file=name).run("provision", task="fix")
+    finally:
+        (tmp_path / "closed").exists() and (tmp_path / "closed").chmod(0o700)
+    said = f"cannot read the workspace file {tmp_path}/{name}, which workspace_file={name} names: {why}\n"
     assert run.code != 0
-    assert f"workspace_file=none.yml: {tmp_path}/none.yml is not a file" in run.stderr + run.stdout
+    assert run.output.count(said) == 1, run
+    assert re.search(f"\nhint: .*{re.escape(hint.format(tmp_path / name))}", run.output), run
+    assert "Traceback" not in run.output
+
+
+def test_a_named_file_is_missing_where_there_is_another(space):
+    run = typed(space, space.root / "docs", workspace_file="none.yml").run("provision", task="fix")
+    assert f"such as -e workspace_file={space.root}/workspace.yml\n" in run.output
+
+
+@pytest.mark.usefixtures("bound")
+def test_a_file_that_is_found_and_cannot_be_read(space, tmp_path):
+    unreadable(tmp_path / "workspace.yml")
+    run = typed(space, tmp_path).run("provision", task="fix")
+    assert run.output.count(f"cannot read the workspace file {tmp_path}/workspace.yml: permission denied\n") == 1, run
+    assert f"hint: make it readable: chmod u+r {tmp_path}/workspace.yml\n" in run.output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs files of two users")
+def test_a_file_of_another_user_that_is_found(space, tmp_path):
+    (tmp_path / "workspace.yml").write_text("worktrees_repos: []\n")
+    os.chown(tmp_path / "workspace.yml", 12345, -1)
+    person = typed(space, tmp_path)
+    person.environment = {"SUDO_UID": "0"}
+    run = person.run("provision", task="fix")
+    assert run.output.count("belongs to another user (uid 12345), and a workspace file names commands to run\n") == 1
+    assert f"hint: if you trust it, name it: -e workspace_file={tmp_path}/workspace.yml\n" in run.output
 
 
 def test_the_playbooks_of_a_clone(space, tmp_path):
