@@ -53,6 +53,8 @@ class ActionModule(ActionBase):
             documented |= {name: role.name for about in entries.values() for name in about.get("options", {})}
         _refuse_mixture(variables.get("playbook_dir"))
         _refuse_stray_words(variables)
+        if entry != "main":
+            _refuse_two_selections(variables)
         missing = [name for name, about in options.items() if about.get("required") and variables.get(name) is None]
         if variables.get("worktrees_repos") is None:
             self._refuse_without_file(variables)
@@ -153,6 +155,16 @@ def _refuse_stray_words(variables: c.Mapping[str, t.Any]) -> None:
             f"-e has words that belong to no variable: {words}",
             hint="""a value with a space takes two kinds of quotes: -e command="'make test'\"""",
         )
+
+
+def _refuse_two_selections(variables: c.Mapping[str, t.Any]) -> None:
+    """Refuse a task that is named beside all tasks: one of both is not meant."""
+    for name in ("task", "worktree"):
+        if variables.get(name) and is_true(variables.get("all_tasks", False)):
+            raise UserError(
+                f"{name}={variables[name]} and all_tasks=true are given together, and may select different tasks",
+                hint=f"leave out one of both: {name} to take all tasks of the workspace, else all_tasks",
+            )
 
 
 def _refuse_lacking(records: t.Sequence[dict[str, t.Any]], selection: str | None) -> None:

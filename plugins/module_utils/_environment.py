@@ -16,6 +16,8 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ._errors import UserError
+
 LOCATION = (
     "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR GIT_PREFIX GIT_OBJECT_DIRECTORY GIT_NAMESPACE "
     "GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_IMPLICIT_WORK_TREE GIT_INTERNAL_SUPER_PREFIX GIT_SHALLOW_FILE "
@@ -63,11 +65,25 @@ def _merged(ours: t.Mapping[str, str | None], given: t.Mapping[str, str | None] 
     return {name: value for name, value in variables.items() if value is not None}
 
 
+def _refuse_unusable(count: str, environ: t.Mapping[str, str]) -> None:
+    """
+    :raises UserError: git would end at once, whatever it is asked.
+    """
+    cannot = f"cannot run git with the settings of the environment: GIT_CONFIG_COUNT is {count}"
+    hint = "unset GIT_CONFIG_COUNT, or set it to the number of settings, as git-config(1) says under ENVIRONMENT"
+    if not (count.isascii() and count.isdecimal()):
+        raise UserError(f"{cannot}, which is not a number", hint=hint)
+    pairs = ((f"GIT_CONFIG_KEY_{number}", f"GIT_CONFIG_VALUE_{number}") for number in range(int(count)))
+    if missing := next((name for pair in pairs for name in pair if name not in environ), None):
+        raise UserError(f"{cannot}, but {missing} is not set", hint=hint)
+
+
 def _settings(environ: t.Mapping[str, str]) -> dict[str, str | None]:
     """Git's settings from variables (git-config(1), ENVIRONMENT), without those that name a location."""
     count = environ.get("GIT_CONFIG_COUNT", "")
-    if not count.isdecimal():
+    if not count:
         return {}
+    _refuse_unusable(count, environ)
     names = [(f"GIT_CONFIG_KEY_{number}", f"GIT_CONFIG_VALUE_{number}") for number in range(int(count))]
     pairs = [(environ.get(key), environ.get(value)) for key, value in names]
     kept = [pair for pair in pairs if (pair[0] or "").lower() not in LOCATION_SETTINGS]

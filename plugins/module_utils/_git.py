@@ -25,6 +25,9 @@ _ENVIRONMENT: dict[str, str | None] = {
     "GIT_TEMPLATE_DIR": None,
     "GIT_DEFAULT_REF_FORMAT": None,
     "GIT_DEFAULT_HASH": None,
+    # What is made here is made now; git ends at a date that it cannot read.
+    "GIT_AUTHOR_DATE": None,
+    "GIT_COMMITTER_DATE": None,
 }
 
 _ENGLISH: dict[str, str | None] = {"LC_ALL": "C.UTF-8", "LANGUAGE": None}

@@ -212,6 +212,8 @@ def _look(member: Member, view: View, params: Params, pushed: t.Mapping[str, str
         if member.inside:
             _whereabouts.refuse_unlisted(member.name, member.repository, member.path)
         return _look_at_leftover(member, view, params)
+    if os.path.islink(member.path):
+        _worktree_set.refuse_escape(member.repository, member.path)
     half_made = standing.lock == MAKING
     mark = member.manifest
     owner = mark.owner if mark else None

@@ -12,12 +12,14 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
+import shlex
 import typing as t
 
 from . import (
     _aside,
     _branch_marks,
     _exclude,
+    _files,
     _git,
     _whereabouts,
     _work,
@@ -204,6 +206,15 @@ def _member(given: Params, repository: Repository, repositories: dict[str, Repos
     return member
 
 
+def _without_link(path: str) -> str:
+    """What helps where a symbolic link lies in the place of a worktree: it may lead to the worktree itself, moved."""
+    link, target = shlex.quote(path), os.path.realpath(path)
+    gitdir = _files.read(os.path.join(_git.linked_admin(path) or target, "gitdir")).strip()
+    if gitdir == os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path), ".git"):
+        return f"put the worktree back in its place: rm {link} && mv {shlex.quote(target)} {link}"
+    return f"remove the link, then run this again: rm {link}"
+
+
 def refuse_escape(repository: Repository, path: str) -> None:
     """Refuse a place that a symbolic link leads elsewhere."""
     if path == os.path.abspath(repository.path):
@@ -211,7 +222,7 @@ def refuse_escape(repository: Repository, path: str) -> None:
     if os.path.islink(path):
         raise UserError(
             f"the worktree folder {path} is a symbolic link to {os.readlink(path)}",
-            hint=f"remove it if it is not needed: rm {path}",
+            hint=_without_link(path),
         )
     ancestor = os.path.dirname(path)
     while not os.path.lexists(ancestor):

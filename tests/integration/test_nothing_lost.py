@@ -265,6 +265,36 @@ def test_a_file_of_ours_that_is_edited_while_it_is_taken_back_stays(sample, monk
     assert (tree / "AGENTS.md").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("is_itself", [True, False])
+def test_a_link_in_the_place_of_a_worktree_is_refused_with_the_way_back(sample, is_itself):
+    sample.make("docs")
+    tree, moved = sample.tree("docs"), sample.root / "moved"
+    tree.rename(moved)
+    tree.symlink_to(moved if is_itself else sample.remotes)
+    back = f"rm {tree} && mv {moved} {tree}" if is_itself else f"rm {tree}"
+    for force in (False, True):
+        refused(sample.run("docs", state="absent", force=force), "user", f"symbolic link to {tree.readlink()}", back)
+    assert moved.exists()
+    assert tree.is_symlink()
+
+
+@pytest.mark.parametrize("count", ["nope", "-1", "1", "99999999999", "\u0663"])
+def test_settings_that_git_cannot_read_from_the_environment_are_refused(sample, monkeypatch, count):
+    monkeypatch.setenv("GIT_CONFIG_COUNT", count)
+    for name in ("GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0"):
+        monkeypatch.delenv(name, raising=False)
+    refused(sample.run("docs"), "user", f"GIT_CONFIG_COUNT is {count}, ", "unset GIT_CONFIG_COUNT")
+
+
+@pytest.mark.parametrize("name", ["GIT_COMMITTER_DATE", "GIT_AUTHOR_DATE"])
+def test_a_date_of_the_callers_does_not_stop_a_rescue(sample, monkeypatch, name):
+    monkeypatch.setenv(name, "one of these days")
+    sample.make("docs")
+    (sample.tree("docs") / "new").write_text("work\n")
+    sample.remove("docs", force=True)
+    assert saved(sample.docs)
+
+
 # Commits in unusual places
 
 

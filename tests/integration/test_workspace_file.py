@@ -141,6 +141,12 @@ def test_a_file_of_another_user_that_is_found(space, tmp_path):
     assert f"hint: if you trust it, name it: -e workspace_file={tmp_path}/workspace.yml\n" in run.output
 
 
+@pytest.mark.parametrize("verb", ["teardown", "exec"])
+def test_a_task_beside_all_tasks_is_refused(space, verb):
+    run = typed(space, space.root).run(verb, task="fix", all_tasks=True)
+    run.refused("user", "task=fix and all_tasks=true are given together", "leave out one of both")
+
+
 def test_the_playbooks_of_a_clone(space, tmp_path):
     """A clone uses its own roles once it is linked, and no others before."""
     clone = tmp_path / "clone"
