@@ -11,6 +11,7 @@ import typing as t
 from ansible import context
 from ansible.errors import AnsibleError, AnsibleTemplateSyntaxError
 from ansible.module_utils.common.yaml import yaml_load
+from ansible.parsing.splitter import parse_kv
 from ansible.plugins.action import ActionBase
 
 from ..module_utils import _env_files, _workspace_file
@@ -73,7 +74,7 @@ class ActionModule(ActionBase):
             )
         if entry == "main":
             self._check_names(variables)
-        return {"changed": False, "warnings": strays(documented, variables)}
+        return {"changed": False, "warnings": strays(documented, variables, _typed())}
 
     def _refuse_without_file(self, variables: dict[str, t.Any]) -> None:
         """Refuse a call that neither has a workspace file nor names its workspace otherwise."""
@@ -155,6 +156,12 @@ def _refuse_stray_words(variables: c.Mapping[str, t.Any]) -> None:
             f"-e has words that belong to no variable: {words}",
             hint="""a value with a space takes two kinds of quotes: -e command="'make test'\"""",
         )
+
+
+def _typed() -> set[str]:
+    """The names of the variables that were given as ``-e NAME=VALUE``."""
+    texts = (text for text in context.CLIARGS.get("extra_vars") or () if not text.startswith(("@", "{", "[")))
+    return {name for text in texts for name in parse_kv(text) if not name.startswith("_")}
 
 
 def _refuse_two_selections(variables: c.Mapping[str, t.Any]) -> None:

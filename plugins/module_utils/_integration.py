@@ -21,11 +21,13 @@ import tempfile
 import typing as t
 
 from . import _files, _gates, _git, _lone_branches, _mounts, _top_level
-from ._door import Params, Result
+from ._door import Params, Result, warned
 from ._errors import EnvironmentFailure, PartialFailure, UserError, WorktreesError
 from ._git import MAKING, Repository
 from ._manifest import repository_of
 from ._state import state_folder
+
+NO_CHECK = "task {task} is integrated without any check: gate_checks of the workspace is empty"
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "workspace": {"type": "str", "required": True},
@@ -168,6 +170,7 @@ def operation(params: Params, *, check: bool) -> Result:
             {"name": member.name, "branch": member.own.name, "commit": member.candidate or None} for member in moving
         ],
         "notes": notes,
+        **warned(*([NO_CHECK.format(task=params["task"])] if moving and not params["checks"] else [])),
         "summary": _summary(params, moving, notes, check=check),
         "diff": [{"before_header": "branches", "after_header": "branches", "before": before, "after": after}]
         if before != after

@@ -44,9 +44,17 @@ def faults(options: Options, given: t.Mapping[str, t.Any], resolve: Resolve, whe
             yield f"{where}{name} is missing"
 
 
-def strays(documented: c.Collection[str], given: t.Iterable[str]) -> list[str]:
-    """What looks like a variable of the roles and is none, mostly for a slip of the finger."""
+def strays(documented: c.Collection[str], given: t.Iterable[str], typed: t.Iterable[str] = ()) -> list[str]:
+    """What looks like a variable of the roles and is none, mostly for a slip of the finger.
+
+    :arg typed: the names on the command line, where an option of a verb may be misspelt as well.
+    """
+    short = [name for name in documented if "_" not in name]
     return [
+        f"{name} is no variable of this collection{close}"
+        for name in sorted(set(typed) - set(documented))
+        if "_" not in name and (close := meant(name, short, cutoff=0.75))
+    ] + [
         f"{name} is no variable of this collection{close}"
         for name in sorted(set(given) - set(documented))
         if re.fullmatch(r"[a-z]+(_[a-z]+)+", name) and (close := meant(name, documented, cutoff=0.85))

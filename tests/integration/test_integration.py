@@ -116,6 +116,13 @@ def test_a_task_goes_to_integration_and_on_to_main(sample):
     assert worktrees(sample.docs)[next(path for path in worktrees(sample.docs) if "integration" in path)] is None
 
 
+def test_an_integration_without_any_check_draws_a_warning(sample):
+    finished(sample, "fix")
+    away(sample)
+    assert "without any check" in integrate(sample, "fix", checks=[])["warnings"][0]
+    assert not integrate(sample, "fix", checks=[]).get("warnings")  # nothing moves
+
+
 def test_each_is_merged_on_the_one_before(sample):
     for task in ("one", "two", "three"):
         finished(sample, task)

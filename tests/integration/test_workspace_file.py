@@ -141,6 +141,14 @@ def test_a_file_of_another_user_that_is_found(space, tmp_path):
     assert f"hint: if you trust it, name it: -e workspace_file={tmp_path}/workspace.yml\n" in run.output
 
 
+def test_a_misspelt_option_of_a_verb_draws_a_warning(space):
+    run = typed(space, space.root).run("teardown", "-e", "forse=true taks=x mine=1", task="never")
+    plain = " ".join(run.output.split())
+    assert "forse is no variable of this collection; did you mean force?" in plain, run
+    assert "taks is no variable of this collection; did you mean task?" in plain, run
+    assert "mine is no variable" not in plain, run
+
+
 @pytest.mark.parametrize("verb", ["teardown", "exec"])
 def test_a_task_beside_all_tasks_is_refused(space, verb):
     run = typed(space, space.root).run(verb, task="fix", all_tasks=True)
