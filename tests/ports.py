@@ -6,20 +6,21 @@
 from __future__ import annotations
 
 import collections
+import collections.abc as c
 import contextlib
 import random
 import socket
 
 RANGE = 1000
 
-_claims: list[socket.socket] = []
-"""Held to the end of this process; other processes' claims on the same name fail."""
+_claims: dict[int, socket.socket] = {}
+"""By their base. Other processes' claims on the same name fail."""
 
 _ports: collections.deque[int] = collections.deque()
 
 
 def free_base() -> int:
-    """A port from which on a thousand are free, of which no other run of the tests is told."""
+    """A port from which on a thousand are free, of which no other run of the tests is told until this process ends."""
     bases = list(range(10000, 32000, RANGE))  # below those that the kernel gives out
     random.shuffle(bases)
     for base in bases:
@@ -27,10 +28,20 @@ def free_base() -> int:
         with contextlib.suppress(OSError):
             claim.bind(f"\0parallel-worktrees-test-ports-{base}")
             if all(_is_free(port) for port in range(base, base + RANGE)):
-                _claims.append(claim)
+                _claims[base] = claim
                 return base
         claim.close()
     raise AssertionError("no thousand ports in a row are free")
+
+
+@contextlib.contextmanager
+def claimed_base() -> c.Iterator[int]:
+    """The same for a while: there are only two dozen of them on a machine."""
+    base = free_base()
+    try:
+        yield base
+    finally:
+        _claims.pop(base).close()
 
 
 def _is_free(port: int) -> bool:

@@ -23,7 +23,7 @@ import time
 import typing as t
 
 import yaml
-from ports import free_base
+from ports import claimed_base
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import _clusters, _containers
 
@@ -366,28 +366,29 @@ def bautista(folder: pathlib.Path, *, image: str | None = None, **variables: t.A
 
     :arg image: of its databases; without it they are none.
     """
-    root = folder / "work"
-    make_repositories(root)
-    own = secrets.token_hex(3)
-    given: dict[str, t.Any] = {
-        "workspace_root": str(root),
-        "workspace_name": f"bautista-{own}",
-        "lease_ports": {"database": {"base": free_base()}},
-    }
-    if image is None:
-        given["database_backend"] = "none"
-    else:
-        # A name of the image's own, so that what is prepared of it is known as ours.
-        given["database_image"] = f"acceptance-{own}:15"
-        docker("tag", image, given["database_image"])
-        given["database_pull"] = "never"
-    state = folder / "state"
-    state.mkdir()
-    workspace = Workspace(root, EXAMPLE, state, {**given, **variables})
-    try:
-        yield workspace
-    finally:
-        remove_databases(workspace)
+    with claimed_base() as base:
+        root = folder / "work"
+        make_repositories(root)
+        own = secrets.token_hex(3)
+        given: dict[str, t.Any] = {
+            "workspace_root": str(root),
+            "workspace_name": f"bautista-{own}",
+            "lease_ports": {"database": {"base": base}},
+        }
+        if image is None:
+            given["database_backend"] = "none"
+        else:
+            # A name of the image's own, so that what is prepared of it is known as ours.
+            given["database_image"] = f"acceptance-{own}:15"
+            docker("tag", image, given["database_image"])
+            given["database_pull"] = "never"
+        state = folder / "state"
+        state.mkdir()
+        workspace = Workspace(root, EXAMPLE, state, {**given, **variables})
+        try:
+            yield workspace
+        finally:
+            remove_databases(workspace)
 
 
 def remove_databases(workspace: Workspace) -> None:
