@@ -73,9 +73,12 @@ def _refuse_unusable(count: str, environ: t.Mapping[str, str]) -> None:
     hint = "unset GIT_CONFIG_COUNT, or set it to the number of settings, as git-config(1) says under ENVIRONMENT"
     if not (count.isascii() and count.isdecimal()):
         raise UserError(f"{cannot}, which is not a number", hint=hint)
-    pairs = ((f"GIT_CONFIG_KEY_{number}", f"GIT_CONFIG_VALUE_{number}") for number in range(int(count)))
-    if missing := next((name for pair in pairs for name in pair if name not in environ), None):
+    if missing := next((name for pair in _names(count) for name in pair if name not in environ), None):
         raise UserError(f"{cannot}, but {missing} is not set", hint=hint)
+
+
+def _names(count: str) -> t.Iterator[tuple[str, str]]:
+    return ((f"GIT_CONFIG_KEY_{number}", f"GIT_CONFIG_VALUE_{number}") for number in range(int(count)))
 
 
 def _settings(environ: t.Mapping[str, str]) -> dict[str, str | None]:
@@ -84,12 +87,11 @@ def _settings(environ: t.Mapping[str, str]) -> dict[str, str | None]:
     if not count:
         return {}
     _refuse_unusable(count, environ)
-    names = [(f"GIT_CONFIG_KEY_{number}", f"GIT_CONFIG_VALUE_{number}") for number in range(int(count))]
-    pairs = [(environ.get(key), environ.get(value)) for key, value in names]
+    pairs = [(environ.get(key), environ.get(value)) for key, value in _names(count)]
     kept = [pair for pair in pairs if (pair[0] or "").lower() not in LOCATION_SETTINGS]
     if kept == pairs:
         return {}
     changed: dict[str, str | None] = {"GIT_CONFIG_COUNT": str(len(kept))}
-    for number, (key, value) in enumerate(names):
+    for number, (key, value) in enumerate(_names(count)):
         changed[key], changed[value] = kept[number] if number < len(kept) else (None, None)
     return changed
