@@ -611,6 +611,7 @@ def _prepare(client: DockerClient, base: Image, wish: Wish, goldens: Goldens | N
         variables["POSTGRES_PASSWORD_FILE"] = ""
         image = container.commit(conf={**config, "Labels": labels, "Env": list(map("=".join, variables.items()))})
     image.tag(REPOSITORY, key)
+    _clear(client, key)  # Docker may finish the commit of a killed preparation only now
     return image
 
 

@@ -6,12 +6,14 @@
 Private to this collection: may change without notice.
 
 What is damaged is never used: with a record that is lost, the worktrees and databases of a task would count as those of
-no task. SQLite finds damage of its own structures, and a digest finds changed letters within a record.
+no task. SQLite finds damage of its own structures, the names of tables and columns are compared, and a digest finds
+changed letters within a record.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -286,12 +288,29 @@ def _check(connection: sqlite3.Connection) -> None:
     found = [row[0] for row in connection.execute("pragma integrity_check(1)")]
     if found != ["ok"]:
         raise sqlite3.DatabaseError(f"malformed: {found[0]}")
+    if not _columns(connection) >= _columns_of_the_newest():
+        raise malformed("the definition of a table")
     ids = connection.execute("select id from registry").fetchall()
     if len(ids) != 1:
         raise malformed("its id")
     for record in connection.execute("select * from task"):
         if record["digest"] not in (None, digest(ids[0]["id"], record)):
             raise malformed(f"its record of task {record['name']}")
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """The names of each table and its columns. SQLite takes a damaged name for another name."""
+    rows = connection.execute(
+        "select m.name, c.name from sqlite_master m, pragma_table_info(m.name) c where m.type = 'table'"
+    )
+    return {(table, column) for table, column in rows}
+
+
+@functools.cache
+def _columns_of_the_newest() -> set[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript("".join(VERSIONS))
+        return _columns(connection)
 
 
 def _follow_clock(connection: sqlite3.Connection) -> None:

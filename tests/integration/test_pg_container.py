@@ -553,7 +553,27 @@ def test_ended_between_commit_and_tag_the_next_preparation_cleans(task, docker_c
     run(task, environment=environment)
     key = docker_client.containers.get(task["name"]).labels[_containers.KEY]
     assert key in [prepared["key"] for prepared in left]
-    assert len(docker("images", "--all", "--quiet", "--filter", f"label={_containers.KEY}={key}").split()) == 1
+    assert images_of(key) == 1
+
+
+def test_a_commit_of_a_killed_preparation_that_ends_late_is_cleaned(task, docker_client, monkeypatch):
+    """Docker goes on with a commit when the process that asked for the commit is killed."""
+    environment = {"ANEW": secrets.token_hex(4)}
+    commit = Container.commit
+
+    def commit_twice(container, **more):
+        commit(container, **more)
+        return commit(container, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Container, "commit", commit_twice)
+        run(task, environment=environment)
+    assert identity(task) == task["name"]
+    assert images_of(docker_client.containers.get(task["name"]).labels[_containers.KEY]) == 1
+
+
+def images_of(key: str) -> int:
+    return len(docker("images", "--all", "--quiet", "--filter", f"label={_containers.KEY}={key}").split())
 
 
 def kill(process: subprocess.Popen[str], delay: float) -> None:
@@ -575,8 +595,7 @@ def test_a_killed_preparation_is_cleaned_by_the_next(task, docker_client, state)
     assert identity(task) == task["name"]
     key = docker_client.containers.get(task["name"]).labels[_containers.KEY]
     assert not [name for name in names() if key in name]
-    labelled = docker("images", "--all", "--quiet", "--filter", f"label={_containers.KEY}={key}").split()
-    assert len(labelled) == 1
+    assert images_of(key) == 1
     assert os.listdir(state) == [".secret"]
 
 

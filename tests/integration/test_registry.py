@@ -162,6 +162,19 @@ def test_a_damaged_definition_that_is_no_text(space):
         refused(result, "environment", "malformed", f"cp {space.copy} {space.registry}")
 
 
+@pytest.mark.parametrize(
+    ("name", "damaged_name"),
+    [("holder text", "folder text"), ("passed_over", "missed_over"), ("glob", "blob"), ("moment", "foment")],
+)
+def test_a_letter_of_a_name_in_a_definition(space, name, damaged_name):
+    """SQLite takes it for another name."""
+    assert name.encode() in space.good
+    space.registry.write_bytes(space.good.replace(name.encode(), damaged_name.encode()))
+    for result in space.everything():
+        refused(result, "environment", "malformed", f"cp {space.copy} {space.registry}")
+    assert worktrees(space.sample.docs) == space.trees
+
+
 @pytest.mark.parametrize("column", ["name", "workspace", "branch", "plan"])
 def test_a_letter_of_a_record_that_is_another(space, column):
     """SQLite itself sees nothing wrong with it."""
