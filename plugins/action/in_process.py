@@ -12,6 +12,7 @@ the same when the task's host is this machine, this user and this Python.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import multiprocessing
@@ -80,7 +81,10 @@ class ActionModule(ActionBase):
         _progress.tell_to(
             lambda line: self._display.display(f"  {task_vars['inventory_hostname']}: {line}", stderr=True)
         )
-        result = answer(module.operation, params, check=bool(self._task.check_mode), diff=bool(self._task.diff))
+        # A database that is only begun starts its server in a process of its own, while there are no threads.
+        is_begun = params.get("wait") is False
+        with contextlib.nullcontext() if is_begun else _progress.told(lambda: str(self._task.name)):
+            result = answer(module.operation, params, check=bool(self._task.check_mode), diff=bool(self._task.diff))
         for stream in {"stdout", "stderr"} & result.keys():  # before ansible-core 2.21 only modules are given these
             result[f"{stream}_lines"] = str(result[stream]).splitlines()
         if getattr(C, "INJECT_INVOCATION", True):  # before ansible-core 2.21 every module tells it

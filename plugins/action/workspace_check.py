@@ -22,6 +22,8 @@ from ..module_utils._workspace import is_true, refuse_contradiction, worktree_se
 from ..plugin_utils._machines import machines
 
 ROLES = pathlib.Path(__file__).parents[2] / "roles"
+MORE_ENTRIES = {"main": ["ready"]}
+"""What a provision takes beside the main entry points of all roles."""
 
 
 class ActionModule(ActionBase):
@@ -50,7 +52,8 @@ class ActionModule(ActionBase):
         for role in sorted(ROLES.iterdir()):
             with (role / "meta" / "argument_specs.yml").open("rb") as file:
                 entries = yaml_load(file)["argument_specs"]
-            options |= entries.get(entry, {}).get("options", {})
+            for name in (entry, *MORE_ENTRIES.get(entry, ())):
+                options |= entries.get(name, {}).get("options", {})
             documented |= {name: role.name for about in entries.values() for name in about.get("options", {})}
         _refuse_mixture(variables.get("playbook_dir"))
         _refuse_stray_words(variables)

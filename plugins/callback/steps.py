@@ -16,7 +16,6 @@ description:
     On a terminal the running step is shown and rewritten. Elsewhere its line is printed when it has ended.
   - Not shown, unless with C(-v), are skipped steps, steps whose name or one of whose tags begins with an underscore,
     and steps that only steer the playbook, such as C(set_fact), C(add_host), C(assert) or an include.
-  - Each step of M(parallel.worktrees.task_steps) has a line of its own.
   - The result of a task may carry RV(ignore:summary), printed after the steps in the order of the hosts,
     RV(ignore:report), printed after the steps as it is, and RV(ignore:actions), a list of what was done, shown in
     check mode and with C(-v).
@@ -70,7 +69,6 @@ class Step:
 
     name: str
     is_quiet: bool = False
-    is_several: bool = False  # one call that carries out several steps: each of them has a line in its place
     start: float = dataclasses.field(default_factory=time.monotonic)
     end: float = 0.0
     outcomes: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -152,11 +150,6 @@ def action_of(task: Task) -> str:
     return task.action.rpartition(".")[2]
 
 
-def is_of_steps(task: Task) -> bool:
-    """Whether one call of the task carries out several steps, each with a line of its own."""
-    return action_of(task) == "task_steps"
-
-
 def is_in(task: Task, *sections: str) -> bool:
     """Whether the task lies in such a section of a block that has a rescue section."""
     # A block lists an imported role by its blocks, which lie below the import on the way up: hence all that was passed.
@@ -235,7 +228,7 @@ class CallbackModule(CallbackBase):
 
     def v2_on_file_diff(self, result: CallbackTaskResult) -> None:
         for part in self._parts(result):
-            step = self._step(result.task, part.get("step"))
+            step = self._step(result.task)
             if step.is_quiet and not self._display.verbosity:
                 continue
             if part.get("diff") and part.get("changed") and (diff := self._get_diff(part["diff"])):
@@ -296,22 +289,20 @@ class CallbackModule(CallbackBase):
 
     # What is kept of it
 
-    def _step(self, task: Task, name: str | None = None) -> Step:
-        """That of an Ansible task, or a named one of the several that one call carries out."""
-        key = task._uuid if name is None else f"{task._uuid} {name}"
-        if key not in self._steps:
+    def _step(self, task: Task) -> Step:
+        if task._uuid not in self._steps:
             action = action_of(task)
-            told = (name or task.name or action).strip()
+            told = (task.name or action).strip()
             is_quiet = action in QUIET_ACTIONS or any(str(word).startswith("_") for word in (told, *task.tags))
-            self._steps[key] = Step(told, is_quiet, is_several=name is None and is_of_steps(task))
-        return self._steps[key]
+            self._steps[task._uuid] = Step(told, is_quiet)
+        return self._steps[task._uuid]
 
     def _parts(self, result: CallbackTaskResult) -> list[dict[str, t.Any]]:
-        """The results of a loop's items or of several steps, or the one result.
+        """The results of a loop's items, or the one result.
 
         What no_log hides, Ansible has emptied by now.
         """
-        items = result.result.get("results") if result.task.loop or is_of_steps(result.task) else None
+        items = result.result.get("results") if result.task.loop else None
         parts = items if isinstance(items, list) else [result.result]
         return [part for part in parts if isinstance(part, dict)]
 
@@ -327,35 +318,24 @@ class CallbackModule(CallbackBase):
             for key, text in told:
                 if not (self._is_json and self._answer.take(host, text, is_task=task_of(result.host) is not None)):
                     self._texts.append((host, key, self._typed.commands(text)))
-            inner = self._inner(result, part, "changed" if part.get("changed") else "ok") if "step" in part else step
             details: list[str] = []
             if isinstance(actions := part.get("actions"), list):
-                inner.changes += len(actions)
-                if verbosity or (context.CLIARGS.get("check") and not inner.is_quiet):
+                step.changes += len(actions)
+                if verbosity or (context.CLIARGS.get("check") and not step.is_quiet):
                     details += map(str, actions)
             if action_of(result.task) == "debug" and outcome == "ok":
                 self._clean_results(part, result.task.action)
                 details.append(part["msg"] if isinstance(part.get("msg"), str) else self._dump_results(part))
-            inner.tell(host, details)
-        if step.is_several and "step" in result.result:
-            self._inner(result, result.result, outcome)
+            step.tell(host, details)
         if verbosity > 1:
             step.tell(host, [self._dump_results(result.result)])
         self._show(step)
-
-    def _inner(self, result: CallbackTaskResult, part: c.Mapping[str, t.Any], outcome: str) -> Step:
-        """One of the steps that a call has carried out, with its own times."""
-        step = self._step(result.task, part["step"])
-        began, ended = part["began"], part["ended"]
-        step.start, step.end = (min(step.start, began), max(step.end, ended)) if step.outcomes else (began, ended)
-        step.outcomes[result.host.get_name()] = outcome
-        return step
 
     # What is written where
 
     def _tell(self, word: str, result: CallbackTaskResult) -> None:
         host, data = result.host.get_name(), result.result
-        where = data.get("step") or self._step(result.task).name
+        where = self._step(result.task).name
         if "ansible_loop_var" in data:
             where += f" ({self._get_item_label(data)})"
         first, *rest = map(self._typed.commands, reason(data))
@@ -380,9 +360,7 @@ class CallbackModule(CallbackBase):
         for step in [self._steps.pop(uuid) for uuid in list(uuids)]:
             self._clear()
             step.outcomes = {host: step.outcomes[host] for host in self._hosts if host in step.outcomes}
-            is_notable = not self._is_report and (
-                step.details or (step.ran and not step.is_quiet and not step.is_several)
-            )
+            is_notable = not self._is_report and (step.details or (step.ran and not step.is_quiet))
             if not step.outcomes or not (is_notable or self._display.verbosity):
                 continue
             failed, changed = step.hosts("failed"), step.changes or step.hosts("changed")

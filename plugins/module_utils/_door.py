@@ -60,8 +60,7 @@ def answer(
     except WorktreesError as error:
         result = error.as_result()
     if not diff:
-        for one in (result, *result.get("results", ())):
-            one.pop("diff", None)
+        result.pop("diff", None)
     warnings = result.pop("warnings", None) or []
     if warn:
         for line in warnings:

@@ -190,8 +190,7 @@ options:
   written:
     description:
       - With O(state=absent), what was written into databases that are gone, as
-        RV(parallel.worktrees.task_database#module:written) has it. RV(summary) tells it. As a step of
-        M(parallel.worktrees.task_steps) it also has what the steps before it have found.
+        RV(parallel.worktrees.task_database#module:written) has it. RV(summary) has it too.
     type: list
     elements: dict
     default: []

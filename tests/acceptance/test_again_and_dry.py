@@ -47,13 +47,13 @@ def everything(space):
 def actions(run):
     """What a run did, or would do; a real one starts the database before it makes the worktrees."""
     return sorted(
-        action for one in run.steps for action in (one.get("result") or {}).get("actions") or [] if counts(one)
+        action for one in run.results for action in (one.get("result") or {}).get("actions") or [] if counts(one)
     )
 
 
 def counts(one):
     """The preflight and the verdict say beforehand what a later step does."""
-    return not str(one["task"]).startswith(("Preflight", "Verdict"))
+    return not str(one.get("step")).startswith(("Preflight", "Verdict"))
 
 
 # Again
@@ -139,8 +139,8 @@ def test_a_dry_provision_of_a_new_task(space):
 def changed_steps(run):
     return {
         one["step"]
-        for one in run.steps
-        if one["outcome"] == "ok" and one["result"].get("changed") and one["task"] != "Verdict"
+        for one in run.results
+        if one["outcome"] == "ok" and one["result"].get("changed") and one["step"] != "Verdict"
     }
 
 

@@ -50,6 +50,13 @@ DATABASE = {
     "url": f"postgresql://{NAME}:{DATABASE_PASSWORD}@127.0.0.1/",
 }
 
+PLAN: dict[str, t.Any] = {
+    "workspace": "{{ workspace_name }}",
+    "task": "fix",
+    "facts": {"name": "fix", "worktrees": {}, "branches": {}, "database": {}},
+    "worktrees": {"owner": OWNER, "worktrees": [{**REPO, "name": "backend", "submodules": ["migrations"]}]},
+    "database": {"backend": "none", "name": NAME, "owner": OWNER},
+}
 USUAL: dict[str, dict[str, t.Any]] = {
     "db_code": {"directory": "{{ root }}/code"},
     "db_host_info": {"host_file": "{{ root }}/db_host.json"},
@@ -142,16 +149,7 @@ USUAL: dict[str, dict[str, t.Any]] = {
     },
     "task_prune": {"workspace": "{{ workspace_name }}", "apply": True},
     "task_record": {"workspace": "{{ workspace_name }}", "root": "{{ root }}", "task": "fix"},
-    "task_steps": {
-        "steps": [
-            {
-                "name": "Rules",
-                "module": "agent_file",
-                "arguments": {"worktrees": [SET_UP], "text": "Stay.", "files": [{"path": "CLAUDE.md"}]},
-            },
-            {"name": "Processes", "module": "worktree_processes", "arguments": {"paths": [TREE]}},
-        ]
-    },
+    "task_plan": PLAN,
     "worktree_analysis": {"task": "fix", "worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}]},
     "worktree_files": {"worktrees": [{**BACKEND, "links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}]},
     "worktree_gate": {"worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}], "title": "fix"},
@@ -241,26 +239,13 @@ export GIT_AUTHOR_DATE=2026-01-01T00:00:00Z GIT_COMMITTER_DATE=2026-01-01T00:00:
 git worktree add --quiet -b merge .worktrees/merge && git -C .worktrees/merge commit --quiet --allow-empty -m work
 git switch --quiet --detach && echo /.worktrees/ >> .git/info/exclude
 """
-LATE = {"workspace": "{{ workspace_name }}", "owners": ["late"], "slots": {"first": 3, "last": 2}}
 PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_FILE | sort; printf '\\377 ü' >&2"
 """All that a command could see of the door it came through."""
 
 VARIABLES = {"NUMBER": 1, "NOTHING": None, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}
 FACTS = {"name": "fix", "branch": "fix", "slot": 1, "ports": {"web": "{{ base + 11 }}"}, "worktrees": {"backend": TREE}}
 
-PLAN: dict[str, t.Any] = {
-    "workspace": "{{ workspace_name }}",
-    "task": "fix",
-    "facts": {"name": "fix", "worktrees": {}, "branches": {}, "database": {}},
-    "worktrees": {"owner": OWNER, "worktrees": [{**REPO, "name": "backend", "submodules": ["migrations"]}]},
-    "database": {"backend": "none", "name": NAME, "owner": OWNER},
-}
-BEGIN = {"name": "Begin", "module": "task_database", "planned": "database", "arguments": {"wait": False}}
-
-INNER = [
-    call("task_steps", BAD, plan={**PLAN, "worktrees": {"owner": OWNER, "worktrees": [REPO]}}),
-    call("task_steps", BAD, steps=[{"name": "Rules", "module": "agent_file", "arguments": {"nonsense": 1}}]),
-]
+INNER = [call("task_plan", BAD, worktrees={"owner": OWNER, "worktrees": [REPO]})]
 """Arguments that only the module itself looks at."""
 
 CALLS = [
@@ -273,11 +258,11 @@ CALLS = [
     call("path_reservation", USER, paths=["../src"]),
     call("path_reservation", BAD, seconds="long"),
     *death("path_reservation"),
-    call("task_steps", CHANGED, plan=PLAN, steps=[BEGIN], check=True),
-    call("task_steps", CHANGED, plan=PLAN, steps=[BEGIN]),
-    call("task_steps", SAME, plan=PLAN, steps=[BEGIN], diff=False),
-    call("task_steps", USER, plan={**PLAN, "database": PLAN["database"] | {"backend": "embedded"}}, steps=[]),
-    call("task_steps", USER, steps=[BEGIN]),
+    call("task_plan", CHANGED, check=True),
+    call("task_plan", CHANGED),
+    call("task_plan", SAME, diff=False),
+    call("task_plan", SAME, state="absent", processes={"paths": [TREE]}),
+    call("task_plan", USER, database=PLAN["database"] | {"backend": "embedded"}),
     INNER[0],
     *life("git_worktree", {"worktrees": [{**USUAL["git_worktree"]["worktrees"][1], "branch": "main", "path": "x"}]}),
     call("git_worktree_info", SAME),
@@ -314,9 +299,6 @@ CALLS = [
     call("worktree_integration", USER, target="missing"),
     call("worktree_integration", BAD, nonsense=1),
     *life("agent_file", {"files": [{"path": "../AGENTS.md"}]}),
-    *life("task_steps", {"steps": [{"name": "End", "module": "port_lease", "arguments": LATE}]}),
-    INNER[1],
-    call("task_steps", SAME, steps=[]),
     *life("worktree_shell", {"variables": {"a.b": 1}}),
     call("worktree_shell", ENVIRONMENT, password_file="{{ root }}/missing"),
     # What runs in them

@@ -69,30 +69,11 @@ class Run:
         """The failed results that count: one that was rescued is told again by the rescue."""
         return [one["result"] for one in self.results if one["outcome"] in ("failed", "unreachable")]
 
-    @property
-    def steps(self) -> list[dict[str, t.Any]]:
-        """Its results, with each step of several in one call as if it had been a call of its own.
-
-        A ``task`` is the call that they were in.
-        """
-        found: list[dict[str, t.Any]] = []
-        for one in self.results:
-            given = one.get("result") or {}
-            if one.get("action") != "parallel.worktrees.task_steps":
-                found.append({**one, "task": one.get("step")})
-                continue
-            inner = [("ok", step) for step in given.get("results", ())]
-            inner += [(one["outcome"], given)] if "step" in given else []
-            for outcome, step in inner:
-                about = {"outcome": outcome, "step": step["step"], "action": f"parallel.worktrees.{step['module']}"}
-                found.append({**one, **about, "task": one["step"], "result": step})
-        return found
-
     def result(self, action: str, *, step: str | None = None) -> dict[str, t.Any]:
         """The last result of a module of this collection."""
         return next(
             one["result"]
-            for one in reversed(self.steps)
+            for one in reversed(self.results)
             if one.get("action") == f"parallel.worktrees.{action}" and step in (None, one["step"])
         )
 

@@ -48,6 +48,10 @@ def _yaml(path: pathlib.Path) -> t.Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
+def _yaml_of(path: pathlib.Path) -> dict[str, t.Any]:
+    return (_yaml(path) or {}) if path.exists() else {}
+
+
 def _walk(node: t.Any) -> c.Iterator[dict[str, t.Any]]:
     """Every dictionary of a document, at whatever depth: plays, blocks and tasks alike."""
     if isinstance(node, dict):
@@ -172,8 +176,8 @@ def test_everything_says_since_when_it_is_there() -> None:
 
 @role()
 def test_a_roles_defaults_are_those_it_documents(name: str) -> None:
-    path = ROLES[name] / "defaults" / "main.yml"
-    defaults = (_yaml(path) or {}) if path.exists() else {}
+    path = ROLES[name] / "defaults" / "main" / f"{name}.yml"  # those of other roles are links beside it
+    defaults = _yaml(path) if path.exists() else _yaml_of(ROLES[name] / "defaults" / "main.yml")
     documented: set[str] = set()
     for entry in _yaml(ROLES[name] / "meta" / "argument_specs.yml")["argument_specs"].values():
         options = entry.get("options") or {}
@@ -198,18 +202,24 @@ def test_tasks_use_what_there_is(path: pathlib.Path) -> None:
 
 
 @role()
-def test_steps_use_what_there_is(name: str) -> None:
-    """What a role says in its variables, and a playbook carries out."""
-    path = ROLES[name] / "vars" / "main.yml"
-    variables = (_yaml(path) or {}) if path.exists() else {}
-    lists = (value for value in variables.values() if isinstance(value, list))
-    for step in (step for steps in lists for step in steps if isinstance(step, dict)):
-        _check_options(step, _options("task_steps")["steps"]["suboptions"], name)
-        options = _options(step["module"])
-        if "planned" in step:
-            options = {option: {**about, "required": False} for option, about in options.items()}
-        if isinstance(step.get("arguments", {}), dict):
-            _check_options(step.get("arguments", {}), options, f"{name}: {step['name']}")
+def test_no_variable_of_a_role_is_a_list_of_steps(name: str) -> None:
+    """What a role does is in its tasks."""
+    for path in sorted((ROLES[name] / "vars").rglob("*.yml")):
+        for value in (_yaml(path) or {}).values():
+            assert not any(isinstance(one, dict) and "module" in one for one in _walk(value)), path
+
+
+@pytest.mark.parametrize(
+    "path", sorted(HOUSE.glob("roles/*/*/main/*.yml")), ids=lambda path: str(path.relative_to(HOUSE))
+)
+def test_variables_that_roles_share_are_links(path: pathlib.Path) -> None:
+    """To the file of the role that they belong to, within the collection and by a relative path."""
+    prefix = path.parents[2].name
+    if path.is_symlink():
+        assert path.resolve().relative_to(HOUSE / "roles")
+        assert not path.readlink().is_absolute()
+    else:
+        assert all(name.startswith(prefix) for name in _yaml(path)), path
 
 
 @module(MODULES)

@@ -1,0 +1,184 @@
+#!/usr/bin/python
+# Copyright (c) parallel.worktrees contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: task_plan
+short_description: Check and note what a task is going to have, or check that nothing is lost when it goes
+version_added: 1.0.0
+author:
+  - parallel.worktrees contributors (@parallel-worktrees)
+description:
+  - With O(state=present), looks at git and at the database side by side, as M(parallel.worktrees.git_worktree) and
+    M(parallel.worktrees.task_database) do in check mode, and writes the plan into the record of the task before
+    anything exists, so that a run that is killed can be completed or undone. Where anything of it is refused, nothing
+    is noted.
+  - With O(state=absent), it is the verdict before a teardown. It looks at the processes, the worktrees and the
+    databases that are going to be removed, and refuses where work would be lost. It changes nothing.
+extends_documentation_fragment:
+  - parallel.worktrees.attributes
+  - parallel.worktrees.run
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  state:
+    description:
+      - V(present) is the plan of a provision, V(absent) the verdict of a teardown.
+    type: str
+    choices: [present, absent]
+    default: present
+  registry:
+    description:
+      - The registry's file, see O(parallel.worktrees.task_record#module:registry).
+    type: path
+  workspace:
+    description:
+      - Name of the workspace that the task belongs to. Required with O(state=present).
+    type: str
+  task:
+    description:
+      - Name of the task. It is registered by now, except in check mode. Required with O(state=present).
+    type: str
+  pattern:
+    description:
+      - A Python regular expression that the whole of the task's name has to match.
+    type: str
+    default: "[A-Za-z0-9][A-Za-z0-9_-]*"
+  processes:
+    description:
+      - With O(state=absent), the arguments of M(parallel.worktrees.worktree_processes) for this task.
+    type: dict
+  worktrees:
+    description:
+      - The arguments of M(parallel.worktrees.git_worktree) for this task.
+    type: dict
+    required: true
+  database:
+    description:
+      - The arguments of M(parallel.worktrees.task_database) for this task. With O(state=absent), an empty dictionary
+        where no database is going to be removed.
+    type: dict
+    required: true
+  agent:
+    description:
+      - Who works on the task, to be noted in its record.
+    type: dict
+    default: {}
+  facts:
+    description:
+      - What is known of the task so far, as M(parallel.worktrees.task_host) has it in C(task_facts). Required with
+        O(state=present).
+      - A host that M(parallel.worktrees.task_host) has added gets the variables C(task_facts) with RV(facts), and
+        C(task_planned) with RV(planned).
+    type: dict
+seealso:
+  - module: parallel.worktrees.task_record
+"""
+
+EXAMPLES = r"""
+- name: Plan
+  parallel.worktrees.task_plan:
+    workspace: shop
+    task: fix-login
+    facts: "{{ task_facts }}"
+    worktrees:
+      owner: "{{ task_facts.owner }}"
+      worktrees:
+        - name: backend
+          repo: "{{ workspace_root }}/backend"
+          path: .worktrees/fix-login
+          branch: fix-login
+    database:
+      backend: embedded
+      owner: "{{ task_facts.owner }}"
+      name: shop_fix_login
+      port: "{{ task_facts.ports.database }}"
+
+- name: Verdict
+  parallel.worktrees.task_plan:
+    state: absent
+    processes:
+      paths: "{{ task_record.plan.worktrees | map(attribute='path') }}"
+    worktrees:
+      owner: "{{ task_facts.owner }}"
+      worktrees: "{{ task_record.plan.worktrees }}"
+    database: {}
+"""
+
+RETURN = r"""
+actions:
+  description: What was noted, or would be in check mode; empty with O(state=absent).
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - note what is made for task fix-login
+facts:
+  description: O(facts) with what the worktrees and the database will be; a password is in none of them.
+  returned: success, with O(state=present)
+  type: dict
+  contains:
+    worktrees:
+      description: The folder of each worktree, by the name of its repository.
+      type: dict
+      sample:
+        backend: /srv/shop/backend/.worktrees/fix-login
+    branches:
+      description: The branch of each repository, by its name.
+      type: dict
+      sample:
+        backend: fix-login
+    database:
+      description: The task's database, as M(parallel.worktrees.task_database) returns it.
+      type: dict
+    databases:
+      description: All of its databases, by their key.
+      type: dict
+planned:
+  description: O(worktrees) and O(database), for later calls that make what is planned.
+  returned: success, with O(state=present)
+  type: dict
+written:
+  description:
+    - What was written into the databases that are going to be removed, as
+      RV(parallel.worktrees.task_database#module:written) has it.
+  returned: success, with O(state=absent)
+  type: list
+  elements: dict
+failure:
+  description:
+    - That of what was refused; V(user) for arguments that a module does not take.
+  returned: failure
+  type: str
+  sample: user
+hint:
+  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  returned: failure
+  type: str
+  sample: "what it takes: ansible-doc parallel.worktrees.git_worktree"
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._door import answer
+from ..module_utils._plan import ARGUMENT_SPEC, operation
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    result = answer(operation, module.params, check=module.check_mode, diff=module._diff, warn=module.warn)
+    if result.get("failed"):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
