@@ -76,7 +76,7 @@ def test_a_branch_keeps_the_name_that_its_worktree_was_made_for(registry: pathli
 @pytest.mark.parametrize("missing", _plan.NEEDED)
 def test_a_plan_needs(missing: str, registry: pathlib.Path) -> None:
     with pytest.raises(UserError, match=f"a plan needs {missing}"):
-        plan(registry, **{missing: None})
+        plan(registry, **t.cast("dict[str, t.Any]", {missing: None}))
 
 
 def test_a_verdict_on_a_task_that_has_nothing() -> None:
