@@ -13,6 +13,8 @@ description:
   - Returns the hosts of the inventory that a variable names, for C(hosts) of a play. The variable is read from the
     command line, from the workspace file, or from what the inventory says for all hosts (C(group_vars/all.yml)).
   - It returns an empty list where M(parallel.worktrees.workspace_check) refuses the variable.
+  - It refuses C(--start-at-task) for V(workspace_machine), which would skip the Ansible tasks that look up the tasks of
+    the workspace. C(--tags) chooses parts of a playbook.
 options:
   _terms:
     description:
@@ -40,6 +42,8 @@ _list:
 
 import typing as t
 
+from ansible import context
+from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ..module_utils._errors import UserError
@@ -53,6 +57,11 @@ if t.TYPE_CHECKING:
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
+        if terms[0] == "workspace_machine" and (name := context.CLIARGS.get("start_at_task")):
+            raise AnsibleLookupError(
+                f"--start-at-task={name} would skip the Ansible tasks that look up the tasks of the workspace; "
+                "choose the parts by tags, such as --tags env,database"
+            )
         is_refused = self.get_option("refused")
         loader, templar = t.cast("DataLoader", self._loader), t.cast("Templar", self._templar)
         try:

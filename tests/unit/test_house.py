@@ -10,6 +10,7 @@ import collections.abc as c
 import functools
 import graphlib
 import importlib
+import json
 import pathlib
 import re
 import types
@@ -18,6 +19,7 @@ import typing as t
 import pytest
 import yaml
 from ansible.module_utils.basic import PASSWORD_MATCH
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.parallel.worktrees.plugins.action.in_process import ActionModule as InProcess
 
@@ -50,6 +52,12 @@ def _yaml(path: pathlib.Path) -> t.Any:
 
 def _yaml_of(path: pathlib.Path) -> dict[str, t.Any]:
     return (_yaml(path) or {}) if path.exists() else {}
+
+
+def _defaults(role: str) -> dict[str, t.Any]:
+    """The defaults of its own variables. Those of other roles are links beside them."""
+    path = ROLES[role] / "defaults" / "main" / f"{role}.yml"
+    return _yaml_of(path if path.exists() else ROLES[role] / "defaults" / "main.yml")
 
 
 def _walk(node: t.Any) -> c.Iterator[dict[str, t.Any]]:
@@ -176,8 +184,7 @@ def test_everything_says_since_when_it_is_there() -> None:
 
 @role()
 def test_a_roles_defaults_are_those_it_documents(name: str) -> None:
-    path = ROLES[name] / "defaults" / "main" / f"{name}.yml"  # those of other roles are links beside it
-    defaults = _yaml(path) if path.exists() else _yaml_of(ROLES[name] / "defaults" / "main.yml")
+    defaults = _defaults(name)
     documented: set[str] = set()
     for entry in _yaml(ROLES[name] / "meta" / "argument_specs.yml")["argument_specs"].values():
         options = entry.get("options") or {}
@@ -190,9 +197,28 @@ def test_a_roles_defaults_are_those_it_documents(name: str) -> None:
 
 
 @role()
+def test_the_specs_of_a_role_hold_with_its_defaults(name: str) -> None:
+    """Or a play that gives only what is required would be refused. What is a template has no type before its run."""
+    plain = {key: value for key, value in _defaults(name).items() if "{{" not in json.dumps(value)}
+    for entry in _yaml(ROLES[name] / "meta" / "argument_specs.yml")["argument_specs"].values():
+        options = {key: option for key, option in (entry.get("options") or {}).items() if key in plain}
+        validator = ArgumentSpecValidator(options)
+        assert validator.validate({key: plain[key] for key in options}).error_messages == []
+
+
+@role()
 def test_every_entry_point_that_is_documented_is_there(name: str) -> None:
     documented = _yaml(ROLES[name] / "meta" / "argument_specs.yml")["argument_specs"]
     assert set(documented) <= {path.stem for path in (ROLES[name] / "tasks").iterdir()}
+    readme = (ROLES[name] / "README.md").read_text(encoding="utf-8")
+    assert [entry for entry in documented if entry != "main" and f"`{entry}`" not in readme] == []
+
+
+@role()
+def test_a_role_is_validated_unless_a_playbook_of_ours_imports_it(name: str) -> None:
+    """That playbook validates all variables once."""
+    for path in ROLES[name].glob("tasks/*.yml"):
+        assert "rolespec_validate" not in path.read_text(encoding="utf-8"), path
 
 
 @pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: str(path.relative_to(HOUSE)))
