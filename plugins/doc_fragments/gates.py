@@ -83,7 +83,7 @@ options:
   variables:
     description:
       - Environment variables of the commands, beside the inherited ones. Where a value has the placeholder of the
-        password, as has RV(parallel.worktrees.task_database#module:database.url), the command gets the password.
+        password, as has RV(parallel.worktrees.pg_database#module:database.url), the command gets the password.
         One that is V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name
         counts.
     type: dict
@@ -94,7 +94,7 @@ options:
     type: path
   database:
     description:
-      - The facts of the task's database, as RV(parallel.worktrees.task_database#module:database) has them, for the
+      - The facts of the task's database, as RV(parallel.worktrees.pg_database#module:database) has them, for the
         checks that look for leaked databases. Names in a list C(spared) never count as leaked.
     type: dict
     default: {}

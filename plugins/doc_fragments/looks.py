@@ -47,7 +47,7 @@ options:
   directory:
     description:
       - With O(backend=embedded), where clusters lie. It defaults as
-        O(parallel.worktrees.pg_cluster#module:directory) does.
+        O(parallel.worktrees.pg_database#module:embedded.directory) does.
     type: path
   branches:
     description:
@@ -78,16 +78,16 @@ options:
         type: str
       admin_user:
         description:
-          - As O(parallel.worktrees.pg_database#module:admin_user).
+          - As O(parallel.worktrees.pg_database#module:shared.admin_user).
         type: str
         default: postgres
       admin_password_file:
         description:
-          - As O(parallel.worktrees.pg_database#module:admin_password_file).
+          - As O(parallel.worktrees.pg_database#module:shared.admin_password_file).
         type: path
       maintenance_database:
         description:
-          - As O(parallel.worktrees.pg_database#module:maintenance_database).
+          - As O(parallel.worktrees.pg_database#module:shared.maintenance_database).
         type: str
         default: postgres
   disposable:

@@ -47,7 +47,7 @@ where datname = any(%(names)s)
 def ensure(asked: Params, server: Result, *, check: bool) -> Result:
     """Give a server its databases.
 
-    :arg asked: what the task asked for; ``databases`` as ``pg_database`` takes them.
+    :arg asked: what the task asked for; ``databases`` as ``_pg_databases`` takes them.
     :arg server: what was done to have the server.
     :returns: that and what was done here, with the facts of each database.
     """

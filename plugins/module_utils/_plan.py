@@ -36,7 +36,7 @@ NEEDED = ("workspace", "task", "facts")
 MAKERS: dict[str, tuple[str, Operation, dict[str, t.Any]]] = {
     "processes": ("worktree_processes", _processes.operation, _processes.ARGUMENT_SPEC),
     "worktrees": ("git_worktree", _worktrees.operation, _worktrees.ARGUMENT_SPEC),
-    "database": ("task_database", _databases.operation, _databases.ARGUMENT_SPEC),
+    "database": ("pg_database", _databases.operation, _databases.ARGUMENT_SPEC),
 }
 """Which module makes what, and removes it. Its own call in check mode returns what that will be, or refuses."""
 

@@ -40,7 +40,7 @@ SAME = (
     *("owner", "state", "timeout", "password_file", "databases", "pull_again"),
     *("admin_user", "maintenance_database", "protected"),
 )
-"""What ``pg_database`` takes under the same name."""
+"""What ``_pg_databases`` takes under the same name."""
 
 CONTAINER_OPTIONS = ("image", "pull", "volume", "memory", "shm_size", "environment", "docker_host")
 

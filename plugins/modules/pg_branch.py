@@ -116,7 +116,7 @@ requirements:
   - root
 seealso:
   - module: parallel.worktrees.pg_branch_info
-  - module: parallel.worktrees.task_database
+  - module: parallel.worktrees.pg_database
 """
 
 EXAMPLES = r"""

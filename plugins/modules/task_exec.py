@@ -46,7 +46,7 @@ options:
         git to another repository (C(git rev-parse --local-env-vars)) are not inherited, and a caller without a locale
         gives C(LC_ALL=C.UTF-8).
       - Where a value has the placeholder of the password, as has
-        RV(parallel.worktrees.task_database#module:database.url), the command gets the password. One that is
+        RV(parallel.worktrees.pg_database#module:database.url), the command gets the password. One that is
         V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name counts.
     type: dict
     default: {}
@@ -66,7 +66,7 @@ options:
 notes:
   - The shell runs O(command) as it is. A value from elsewhere needs the filter P(ansible.builtin.quote#filter).
 seealso:
-  - module: parallel.worktrees.task_database
+  - module: parallel.worktrees.pg_database
   - module: ansible.builtin.shell
 """
 

@@ -13,7 +13,7 @@ author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
   - With O(state=present), looks at git and at the database side by side, as M(parallel.worktrees.git_worktree) and
-    M(parallel.worktrees.task_database) do in check mode, and writes the plan into the record of the task before
+    M(parallel.worktrees.pg_database) do in check mode, and writes the plan into the record of the task before
     anything exists, so that a run that is killed can be completed or undone. Where anything of it is refused, nothing
     is noted.
   - With O(state=absent), it is the verdict before a teardown. It looks at the processes, the worktrees and the
@@ -63,7 +63,7 @@ options:
     required: true
   database:
     description:
-      - The arguments of M(parallel.worktrees.task_database) for this task. With O(state=absent), an empty dictionary
+      - The arguments of M(parallel.worktrees.pg_database) for this task. With O(state=absent), an empty dictionary
         where no database is going to be removed.
     type: dict
     required: true
@@ -137,7 +137,7 @@ facts:
       sample:
         backend: fix-login
     database:
-      description: The task's database, as M(parallel.worktrees.task_database) returns it.
+      description: The task's database, as M(parallel.worktrees.pg_database) returns it.
       type: dict
     databases:
       description: All of its databases, by their key.
@@ -149,7 +149,7 @@ planned:
 written:
   description:
     - What was written into the databases that are going to be removed, as
-      RV(parallel.worktrees.task_database#module:written) has it.
+      RV(parallel.worktrees.pg_database#module:written) has it.
   returned: success, with O(state=absent)
   type: list
   elements: dict

@@ -190,7 +190,7 @@ options:
   written:
     description:
       - With O(state=absent), what was written into databases that are gone, as
-        RV(parallel.worktrees.task_database#module:written) has it. RV(summary) has it too.
+        RV(parallel.worktrees.pg_database#module:written) has it. RV(summary) has it too.
     type: list
     elements: dict
     default: []

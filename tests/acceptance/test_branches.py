@@ -158,7 +158,7 @@ def test_three_tasks(shop):
 
 def test_facts_are_those_of_every_back_end(shop):
     run = shop.provision("facts").must()
-    facts = run.result("task_database")["database"]
+    facts = run.result("pg_database")["database"]
     assert facts["backend"] == "branch"
     assert facts["host"] == shop.box.machine.address
     assert facts["port"] == 6432
@@ -171,7 +171,7 @@ def test_facts_are_those_of_every_back_end(shop):
     assert (database["state"], database["tables"]) == ("running", 1)
     answer = shop.run("db_psql", task="facts", command=COUNT).must()
     assert "100" in answer.result("task_exec")["stdout"].split()
-    line = shop.run("db_psql", task="facts").must().result("task_database_info")["report"]
+    line = shop.run("db_psql", task="facts").must().result("pg_database_info")["report"]
     done = subprocess.run(f"{line} -Atc '{COUNT}'", shell=True, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "100"
     shop.teardown("facts").must()

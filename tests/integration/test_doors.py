@@ -105,43 +105,20 @@ USUAL: dict[str, dict[str, t.Any]] = {
         "paths": ["src/**/*.py"],
         "seconds": 90000,
     },
-    "pg_cluster": {
-        "name": "server",
-        "owner": "{{ workspace_name }}/server",
-        "directory": "{{ root }}/clusters",
-        "port": "{{ base }}",
-        "password_file": "{{ root }}/secrets/server",
-    },
-    "pg_container": {
-        "name": NAME,
-        "owner": OWNER,
-        "image": "{{ database_image }}",
-        "pull": "never",
-        "port": "{{ base + 1 }}",
-        "password_file": PASSWORD,
-    },
     "pg_database": {
-        "databases": [{"name": NAME, "connection_limit": 5}, {"name": NAME + "_two"}],
-        "owner": OWNER,
-        "role": NAME,
-        "password_file": PASSWORD,
-        "port": "{{ base }}",
-        "admin_password_file": "{{ root }}/secrets/server",
-    },
-    "port_lease": {
-        "workspace": "{{ workspace_name }}",
-        "owners": ["fix", "other"],
-        "ports": {"web": {"base": "{{ base + 10 }}", "main": 3000}},
-        "slots": {"strategy": "hash", "last": 5},
-    },
-    "task_database": {
         "backend": "container",
         "name": NAME,
         "owner": OWNER,
         "port": "{{ base + 2 }}",
         "container": {"image": "{{ database_image }}", "pull": "never"},
     },
-    "task_database_info": {"databases": {"one": DATABASE}},
+    "pg_database_info": {"databases": {"one": DATABASE}},
+    "port_lease": {
+        "workspace": "{{ workspace_name }}",
+        "owners": ["fix", "other"],
+        "ports": {"web": {"base": "{{ base + 10 }}", "main": 3000}},
+        "slots": {"strategy": "hash", "last": 5},
+    },
     "task_exec": {"folder": "{{ root }}"},
     "task_info": {
         "workspace": "{{ workspace_name }}",
@@ -245,6 +222,25 @@ PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_F
 VARIABLES = {"NUMBER": 1, "NOTHING": None, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}
 FACTS = {"name": "fix", "branch": "fix", "slot": 1, "ports": {"web": "{{ base + 11 }}"}, "worktrees": {"backend": TREE}}
 
+ANOTHER = "{{ workspace_name }}/another"
+EMBEDDED: dict[str, t.Any] = {
+    "backend": "embedded",
+    "name": "server",
+    "owner": "{{ workspace_name }}/server",
+    "embedded": {"directory": "{{ root }}/clusters"},
+    "port": "{{ base }}",
+    "password_file": "{{ root }}/secrets/server",
+}
+SHARED: dict[str, t.Any] = {
+    "backend": "shared",
+    "user": NAME,
+    "databases": [{"name": NAME, "connection_limit": 5}, {"name": NAME + "_two"}],
+    "password_file": PASSWORD,
+    "port": "{{ base }}",
+    "shared": {"admin_password_file": "{{ root }}/secrets/server"},
+}
+"""Arguments for these back ends, the second in the server of the first."""
+
 INNER = [call("task_plan", BAD, worktrees={"owner": OWNER, "worktrees": [REPO]})]
 """Arguments that only the module itself looks at."""
 
@@ -321,21 +317,19 @@ CALLS = [
     call("db_pool", USER, check=True, file="{{ work }}/backend/.env"),
     call("db_pool", BAD, store="ext4"),
     # Databases
-    *life("pg_cluster", {"owner": "{{ workspace_name }}/another"}),
-    *life("pg_database", {"owner": "{{ workspace_name }}/another"}),
-    call("task_database_info", SAME, format="text"),
-    call("task_database_info", SAME, format="json", check=True),
-    call("task_database_info", USER, database="missing"),
-    call("task_database_info", ENVIRONMENT, migration_query="nonsense"),
-    call("task_database_info", BAD, format="prose"),
+    *life("pg_database", {"owner": ANOTHER}, **EMBEDDED),
+    *life("pg_database", {"owner": ANOTHER}, **SHARED),
+    call("pg_database_info", SAME, format="text"),
+    call("pg_database_info", SAME, format="json", check=True),
+    call("pg_database_info", USER, database="missing"),
+    call("pg_database_info", ENVIRONMENT, migration_query="nonsense"),
+    call("pg_database_info", BAD, format="prose"),
+    *death("pg_database", **SHARED),
+    call("pg_database", SAME, state="absent", **SHARED),
+    *death("pg_database", **EMBEDDED),
+    *life("pg_database", {"user": "another"}),
     *death("pg_database"),
-    call("pg_database", SAME, state="absent"),
-    *death("pg_cluster"),
-    *life("pg_container", {"database": "another"}),
-    *death("pg_container"),
-    *life("task_database", {"user": "another"}),
-    *death("task_database"),
-    call("task_database", SAME, backend="none"),
+    call("pg_database", SAME, backend="none"),
     # A DB host
     call("task_exec", CHANGED, command=f"echo '{json.dumps(DB_HOST)}' > {{{{ root }}}}/db_host.json", folder="."),
     call("db_source_info", SAME),
@@ -403,7 +397,7 @@ class Answers:
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory, postgres_image, pg_binaries) -> dict[str, Answers]:  # noqa: ARG001 - pg_cluster's
+def answers(tmp_path_factory, postgres_image, pg_binaries) -> dict[str, Answers]:  # noqa: ARG001 - EMBEDDED's
     """What each door answered."""
     folder = tmp_path_factory.mktemp("doors")
     make_template(folder / "template")

@@ -39,7 +39,7 @@ class Shop(workspaces.Workspace):
 
     def made(self, task):
         """The facts of the database of a new task."""
-        return self.provision(task).must().result("task_database")["database"]
+        return self.provision(task).must().result("pg_database")["database"]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The newest PostgreSQL where other tests take the distribution's: private clusters, and a DB host.
 
-Shared servers of it are in the tests of golden databases, pulls and pg_database.
+Shared servers of it are in the tests of golden databases, pulls and shared servers.
 """
 
 from __future__ import annotations

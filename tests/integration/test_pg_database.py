@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pg_database on real servers, checked with psql: Debian's, the one of a PyPI package, and those in .work/postgres."""
+"""Databases in real shared servers, checked with psql: Debian's, that of a PyPI package, those in .work/postgres."""
 
 from __future__ import annotations
 

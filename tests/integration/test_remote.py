@@ -123,7 +123,7 @@ def test_worktrees_files_and_database(shop, task):
         assert shop.on("git", "-C", worktree, "status", "--porcelain") == ""
     assert shop.git(f"shop-api/.worktrees/{name}/migrations", "branch", "--show-current") == name
     ports = run.result("task_record", step="Register")["leases"][0]["ports"]
-    password = shop.on("cat", run.result("task_database")["database"]["password_file"])
+    password = shop.on("cat", run.result("pg_database")["database"]["password_file"])
     url = f"postgresql://postgres:{password}@127.0.0.1:{ports['database']}/shop"
     assert shop.on("cat", f"{shop.there}/shop-api/.worktrees/{name}/.env").splitlines() == [
         "# settings of the main tree",
@@ -198,9 +198,9 @@ def test_debian_13(tmp_path, debian_13):
     databases = [{"name": "shop", "golden": golden}]
     with remote(tmp_path, debian_13, "shop", database_databases=databases) as space:
         run = space.provision("task").must()
-        url = run.result("task_database")["database"]["url"].replace(
+        url = run.result("pg_database")["database"]["url"].replace(
             _secrets.DATABASE_PASSWORD,
-            space.on("cat", run.result("task_database")["database"]["password_file"]),
+            space.on("cat", run.result("pg_database")["database"]["password_file"]),
         )
         asked = "select n || ' ' || current_setting('server_version_num')::int / 10000 from t"
         assert space.on("psql", url, "-Atc", asked) == "13 17"
@@ -243,7 +243,7 @@ def test_a_shared_server_of_debian_13(tmp_path, debian_13):
             space.on("psql", production.replace("/production", "/postgres"), "-c", "create database production")
             space.on("psql", production, "-c", "create table people as select 'a person' as name")
             run = space.provision("task").must()
-            databases = run.result("task_database")["databases"]
+            databases = run.result("pg_database")["databases"]
             password = space.on("cat", databases["shop"]["password_file"])
             urls = {key: one["url"].replace(_secrets.DATABASE_PASSWORD, password) for key, one in databases.items()}
             assert space.on("psql", urls["shop"], "-Atc", "select n from t") == "17"

@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""task_database in a server that is there, and in the declared container of one; checked with docker and psql."""
+"""pg_database in a server that is there, and in the declared container of one; checked with docker and psql."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_a_refusal_notes_nothing(registry: pathlib.Path) -> None:
 
 def test_arguments_that_a_maker_does_not_take_are_refused(registry: pathlib.Path) -> None:
     before = registry.read_bytes()
-    with pytest.raises(UserError, match=r"module task_database cannot take these arguments: .*backend"):
+    with pytest.raises(UserError, match=r"module pg_database cannot take these arguments: .*backend"):
         plan(registry, database={"backend": "sqlite", "name": "d", "owner": "w/a@1"})
     assert registry.read_bytes() == before
 

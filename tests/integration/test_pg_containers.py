@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pg_container on a real Docker; what it says is checked with docker and psql."""
+"""Containers of a task on a real Docker; what it says is checked with docker and psql."""
 
 from __future__ import annotations
 

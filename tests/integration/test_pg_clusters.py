@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pg_cluster on a real PostgreSQL; what it says is checked with psql and /proc."""
+"""Clusters of a task on a real PostgreSQL; what it says is checked with psql and /proc."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import typing as t
@@ -622,40 +621,3 @@ def kill_after(task: dict[str, t.Any], state: str, seconds: float) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     answers.close()
-
-
-# The two doors
-
-
-@pytest.mark.parametrize("state", ["present", "absent"])
-def test_both_doors_give_the_same_answer(task, state, tmp_path):
-    python = {"in process": sys.executable, "module": str(tmp_path / "python")}
-    os.symlink(sys.executable, python["module"])
-    answers = {}
-    for door, interpreter in python.items():
-        if state == "absent":
-            must(task)
-        else:
-            must(task, state="absent")
-        answers[door] = ansible({**task, "state": state}, interpreter)
-    assert answers["in process"] == answers["module"]
-    assert answers["module"]["changed"]
-
-
-def ansible(task: dict[str, t.Any], interpreter: str) -> dict[str, t.Any]:
-    collections = next(
-        path for path in sys.path if os.path.isdir(os.path.join(path, "ansible_collections", "parallel"))
-    )
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "ansible", "adhoc", "localhost", "-i", "localhost,", "-c", "local"),
-            *("-m", "parallel.worktrees.pg_cluster", "-a", json.dumps(task)),
-            *("-e", f"ansible_python_interpreter={interpreter}"),
-        ],
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": collections, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return t.cast("dict[str, t.Any]", json.loads(done.stdout.partition(" => ")[2]))

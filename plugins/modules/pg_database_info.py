@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: task_database_info
+module: pg_database_info
 short_description: Tell what is in the databases of a task
 version_added: 1.0.0
 author:
@@ -27,8 +27,8 @@ attributes:
 options:
   databases:
     description:
-      - The databases by their keys, as M(parallel.worktrees.task_database) returns them in
-        RV(parallel.worktrees.task_database#module:databases), and C(task_facts.databases) has them.
+      - The databases by their keys, as M(parallel.worktrees.pg_database) returns them in
+        RV(parallel.worktrees.pg_database#module:databases), and C(task_facts.databases) has them.
     type: dict
     required: true
   database:
@@ -55,12 +55,12 @@ options:
 requirements:
   - psycopg2
 seealso:
-  - module: parallel.worktrees.task_database
+  - module: parallel.worktrees.pg_database
 """
 
 EXAMPLES = r"""
 - name: What is in the databases of the task
-  parallel.worktrees.task_database_info:
+  parallel.worktrees.pg_database_info:
     databases: "{{ task_facts.databases }}"
     migration_query: select version from schema_migrations order by version desc
     format: text
