@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs task_plan as every module is run, and gives the host of the task what its plan says.
+"""Runs task_plan as every module is run, tries the templates, and sets what the plan says on the host of the task.
 
 Private to this collection: may change without notice.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ..module_utils._errors import UserError
+from ..plugin_utils._trial import refuse_faulty
 from .in_process import ActionModule as InProcess
 from .task_host import GROUP
 
@@ -21,6 +23,10 @@ class ActionModule(InProcess):
         task_vars = task_vars or {}
         if "facts" not in result or GROUP not in task_vars["group_names"]:
             return result
+        try:
+            refuse_faulty(task_vars, result["facts"], self._templar)
+        except UserError as error:
+            return {**error.as_result(), "planned_now": not task_vars["task_record"]["plan"]}
         task = self._task.copy()
         task.args = {
             "name": task_vars["inventory_hostname"],

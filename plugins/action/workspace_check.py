@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils import _env_files, _workspace_file
 from ..module_utils._errors import UserError
-from ..module_utils._options import NotYet, faults, meant, strays
+from ..module_utils._options import NotYet, faults, meant, strays, unknown
 from ..module_utils._summary import COMMAND
 from ..module_utils._workspace import is_true, refuse_contradiction, worktree_set
 from ..plugin_utils._machines import machines
@@ -56,6 +56,7 @@ class ActionModule(ActionBase):
                 options |= entries.get(name, {}).get("options", {})
             documented |= {name: role.name for about in entries.values() for name in about.get("options", {})}
         _refuse_mixture(variables.get("playbook_dir"))
+        self._refuse_unknown(documented)
         _refuse_stray_words(variables)
         if entry != "main":
             _refuse_two_selections(variables)
@@ -78,6 +79,19 @@ class ActionModule(ActionBase):
         if entry == "main":
             self._check_names(variables)
         return {"changed": False, "warnings": strays(documented, variables, _typed())}
+
+    def _refuse_unknown(self, documented: dict[str, str]) -> None:
+        """Refuse a variable of the workspace file that looks like a role's and is none: no role would read it."""
+        find = self._shared_loader_obj.lookup_loader.get(
+            "parallel.worktrees.workspace_file", loader=self._loader, templar=self._templar
+        )
+        file = find.run([], self._templar.available_variables)[0]
+        lines = unknown(documented, self._loader.load_from_file(file) or ()) if file else []
+        if lines:
+            raise UserError(
+                f"{file} has variables that no role of this collection reads: {', '.join(lines)}",
+                hint="correct the name; a variable of your own needs a name that begins otherwise",
+            )
 
     def _refuse_without_file(self, variables: dict[str, t.Any]) -> None:
         """Refuse a call that neither has a workspace file nor names its workspace otherwise."""

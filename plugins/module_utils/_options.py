@@ -61,6 +61,19 @@ def strays(documented: c.Collection[str], given: t.Iterable[str], typed: t.Itera
     ]
 
 
+def unknown(documented: t.Mapping[str, str], given: t.Iterable[str]) -> list[str]:
+    """The names in a workspace file that begin as the variables of a role do, and are none of them: a line each.
+
+    :arg documented: the role of each variable.
+    """
+    prefixes = {name.partition("_")[0] for name in documented if "_" in name}
+    return [
+        f"{name}{meant(name, documented, cutoff=0)}"
+        for name in sorted(set(given) - set(documented))
+        if "_" in name and name.partition("_")[0] in prefixes
+    ]
+
+
 def meant(name: str, known: c.Iterable[str], cutoff: float = 0.6) -> str:
     """The known name that is most like this one, as the end of a sentence; empty where none is."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)

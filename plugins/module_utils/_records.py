@@ -61,6 +61,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "existing": {"type": "str", "choices": ["converge", "refuse"], "default": "converge"},
     "plan": {"type": "dict"},
     "keep_planned": {"type": "bool", "default": False},
+    "planned_now": {"type": "bool", "default": False},
     "keep_database": {"type": "bool", "default": False},
     "written": {"type": "list", "elements": "dict", "default": []},
     "refusal": {"type": "dict"},
@@ -325,7 +326,7 @@ def _end(step: Step, name: str) -> Record | None:
         if step.params["keep_database"] and record.plan.get("database"):
             step.registry.keep(record, (step.params["facts"] or {}).get("slot"))
         step.registry.remove(record)
-    elif record.plan:
+    elif record.plan and not step.params["planned_now"]:
         return record
     else:
         step.registry.withdraw(record)

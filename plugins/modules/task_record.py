@@ -181,6 +181,12 @@ options:
         Another one is forgotten as if it had never been.
     type: bool
     default: false
+  planned_now:
+    description:
+      - With O(keep_planned), the O(plan) was noted by this run and nothing was made of it yet, so the record is removed
+        all the same.
+    type: bool
+    default: false
   keep_database:
     description:
       - With O(state=absent), remember the database of the task, which stays, and the slot in O(facts). The next task of

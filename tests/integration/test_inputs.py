@@ -138,6 +138,39 @@ def test_a_template_of_what_nobody_set(untouched):
     assert "'nobody_set_it' is undefined" in run.failures[-1]["msg"]
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (
+            "{{ task_facts.ports.databse }}",
+            ["task_facts.ports has no databse; did you mean database?", "has: database"],
+        ),
+        ("{{ task_facts.port }}", ["task_facts has no port; did you mean ports?"]),
+        ("{{ nobody_set_it }}", ["'nobody_set_it' is undefined"]),
+        ("{{ 1 / 0 }}", ["division by zero"]),
+    ],
+)
+def test_a_template_that_the_facts_of_the_task_do_not_fill(untouched, value, words):
+    files = [{"repo": "backend", "path": ".env.test"}, {"repo": "docs", "path": ".env", "values": {"PORT": value}}]
+    untouched.provision("wrong", env_files=files).refused("user", "env_files[1].values.PORT", *words)
+
+
+def test_a_template_for_a_repository_that_the_task_does_not_take(space):
+    values = {"PORT": "{{ task_facts.worktrees.backend }}"}
+    other = space.varied(env_files=[{"repo": "backend", "path": ".env", "values": values}])
+    other.provision("other", repos="docs").must()
+    other.teardown("other").must()
+
+
+def test_a_variable_of_the_workspace_file_that_no_role_reads(untouched, tmp_path):
+    file = tmp_path / "workspace.yml"
+    file.write_text(untouched.file.read_text() + "worktrees_fodler: x\nmy_own: y\n")
+    wrong = untouched.varied()
+    wrong.file = file
+    message = wrong.provision("wrong").refused("user", str(file), "worktrees_fodler; did you mean worktrees_folder?")
+    assert "my_own" not in message
+
+
 @pytest.mark.parametrize("verb", ["provision", "exec", "reserve"])
 def test_a_value_that_ansible_cuts_at_a_space(untouched, verb):
     run = untouched.run(verb, "-e", "command=make test", task="any", paths="src/**")
