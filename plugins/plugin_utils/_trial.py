@@ -75,7 +75,8 @@ def _fault(entry: str, text: str, facts: c.Mapping[str, t.Any], error: AnsibleEr
     place = ORIGIN.search(context or "")
     where = f" ({place['file']}, line {place['line']})" if place else ""
     for path in FACT.findall(text):
-        names, known = path[1:].split("."), facts
+        names = path[1:].split(".")
+        known: t.Any = facts
         for number, name in enumerate(names):
             if not isinstance(known, c.Mapping):
                 break
