@@ -12,7 +12,7 @@ import os
 import re
 import typing as t
 
-from . import _files, _git
+from . import _files, _git, _git_files
 from ._git import Repository
 
 SAVED = "refs/worktrees-saved"
@@ -40,6 +40,10 @@ def unique_commits(
     :arg held: commits that are known to be elsewhere.
     :raises EnvironmentFailure: git cannot say; that is not a no.
     """
+    tips, but, held = list(tips), list(but), list(held)
+    holders = _git_files.refs(repository.common, HOLDERS) or {}
+    if {*tips} <= {*held, *(commit for ref, commit in holders.items() if ref.removeprefix("refs/heads/") not in but)}:
+        return []
     heads, *others = HOLDERS
     exclude = [f"--exclude={heads}/{branch}" for branch in but]
     return repository.must(

@@ -14,9 +14,10 @@ import os
 import re
 import typing as t
 
-from . import _commands, _files, _trash
+from . import _commands, _files, _git_files, _trash
 from ._commands import Completed
 from ._errors import EnvironmentFailure, UserError
+from ._git_files import read as _read
 
 _ENVIRONMENT: dict[str, str | None] = {
     "GIT_TERMINAL_PROMPT": "0",
@@ -74,9 +75,6 @@ THREADS = 2
 MAKING = "parallel.worktrees is making it"
 """Git's lock reason on a worktree of ours that is not finished: written by git before anything else of it."""
 
-_known: dict[str, str] | None = None
-"""The common git directories of the folders that were asked, within ``remembering``."""
-
 
 def git(
     folder: str,
@@ -127,17 +125,6 @@ def _program_hint(done: Completed) -> str | None:
     )
 
 
-@contextlib.contextmanager
-def remembering() -> t.Iterator[None]:
-    """Ask each folder once which repository it is, for a call that comes back to the same ones."""
-    global _known  # noqa: PLW0603 - it is known to all threads of the call
-    _known = {}
-    try:
-        yield
-    finally:
-        _known = None
-
-
 @dataclasses.dataclass(frozen=True)
 class Listed:
     """A worktree as git lists it.
@@ -176,8 +163,8 @@ class Repository:
 
         :raises UserError: there is none, or it is bare, or the folder lies inside of one.
         """
-        if _known and path in _known:
-            return cls(path, _known[path])
+        if plain := _git_files.common_of(path):
+            return cls(path, plain)
         what = f"repository {name}" if name else "repository"
         hint = f"correct its path in worktrees_repos, or clone it there: git clone URL {path}"
         if not os.path.isdir(path):
@@ -201,10 +188,7 @@ class Repository:
         if up:
             top = os.path.normpath(os.path.join(os.path.realpath(path), up))
             raise UserError(f"{what}: {path} is a folder inside the repository {top}, not a repository", hint=hint)
-        found = cls(path, os.path.realpath(os.path.join(path, common.removesuffix("\n"))))
-        if _known is not None:
-            _known[path] = found.common
-        return found
+        return cls(path, os.path.realpath(os.path.join(path, common.removesuffix("\n"))))
 
     @classmethod
     def _named(cls, path: str, asked: Completed) -> Repository | None:
@@ -268,6 +252,8 @@ class Repository:
 
     def worktrees(self) -> list[Listed]:
         """Its worktrees, the main one first."""
+        if (plain := self._read_worktrees()) is not None:
+            return plain
         listed = self.git("worktree", "list", "--porcelain", "-z")
         if listed.ok:
             found = [_listed(self.common, block.split("\0")) for block in listed.stdout.split("\0\0") if block]
@@ -281,6 +267,32 @@ class Repository:
             f"listing the worktrees of {self.path}",
             hint="a killed run left this; run the same command without --check, it then goes on" if ours else hint,
         )
+
+    def _read_worktrees(self) -> list[Listed] | None:
+        """The same without git; None where that is not sure."""
+        admins = self.admins()
+        heads = [_git_files.head(admin) for admin in (self.common, *admins)]
+        branches = [f"refs/heads/{head.branch}" for head in heads if head and head.branch]
+        tips = _git_files.refs(self.common, branches)
+        if tips is None or _git_files.is_bare(self.common) is not False or not all(map(_is_complete, admins)):
+            return None
+        found: list[Listed] = []
+        for admin, head in zip((self.common, *admins), heads, strict=True):
+            if head is None:
+                return None
+            place = _read(os.path.join(admin, "gitdir")) if found else self.common
+            path = os.path.normpath(os.path.join(admin, str(place).removesuffix("/.git")))
+            lock = _read(os.path.join(admin, "locked"))
+            found.append(
+                Listed(
+                    path=path,
+                    head=head.commit or tips.get(f"refs/heads/{head.branch}"),
+                    branch=head.branch,
+                    lock=None if lock is None else lock.strip(),
+                    gone=not os.path.lexists(os.path.join(path, ".git")),
+                )
+            )
+        return [self._main(found[0]), *sorted(found[1:], key=lambda one: one.path)]
 
     def _main(self, listed: Listed) -> Listed:
         """The main worktree where it is, first of all where the user says.
@@ -310,10 +322,12 @@ class Repository:
         """Of these branches, those that exist, and all that are in their way (a and a/b), each with its commit."""
         prefixes = {"/".join(name.split("/")[: number + 1]) for name in names for number in range(name.count("/") + 1)}
         refs = [f"refs/heads/{prefix}" for prefix in sorted(prefixes)]
-        doing = f"reading the branches of {self.path}"
-        found = self.must("for-each-ref", "--format=%(objectname) %(refname)", *refs, doing=doing)
-        pairs = (line.split(" ", 1) for line in found.splitlines())
-        return {ref.removeprefix("refs/heads/"): commit for commit, ref in pairs}
+        found = _git_files.refs(self.common, refs)
+        if found is None:
+            doing = f"reading the branches of {self.path}"
+            text = self.must("for-each-ref", "--format=%(refname) %(objectname)", *refs, doing=doing)
+            found = dict(line.split(" ", 1) for line in text.splitlines())
+        return {ref.removeprefix("refs/heads/"): commit for ref, commit in found.items()}
 
     def base_commit(self, base: str, *, name: str, check: bool) -> str | None:
         """The commit that new branches start from; fetched where only the remote has it.
@@ -363,10 +377,14 @@ class Repository:
         """See to it that a commit is here; where nobody has it, returns what git said last."""
         done = None
         for refspecs in ((commit,), ()):
-            if self.commit(commit):
+            if self._has(commit):
                 return None
             done = self.fetch(*refspecs)
-        return None if self.commit(commit) else done
+        return None if self._has(commit) else done
+
+    def _has(self, commit: str) -> bool:
+        """Whether a commit is here, as that of a worktree is."""
+        return any(one.head == commit for one in self._read_worktrees() or ()) or self.commit(commit) is not None
 
     def admins(self) -> list[str]:
         """The folders in which git keeps what is private to each linked worktree."""
@@ -451,12 +469,6 @@ def _is_begun_by_us(admin: str) -> bool:
     """Whether an incomplete worktree is ours: git writes the reason first, and may have been killed doing it."""
     reason = _read(os.path.join(admin, "locked")) or ""
     return reason == MAKING or (set(os.listdir(admin)) <= {"locked"} and MAKING.startswith(reason))
-
-
-def _read(path: str) -> str | None:
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read().rstrip("\n")
-    return None
 
 
 def admin_folder(worktree: str) -> str | None:

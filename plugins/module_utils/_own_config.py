@@ -20,9 +20,8 @@ The caller holds the repository's lock.
 from __future__ import annotations
 
 import os
-import re
 
-from . import _files
+from . import _files, _git_files
 from ._git import Repository
 
 FILE_NAME = "parallel-worktrees.config"
@@ -107,8 +106,8 @@ def _take_out(repository: Repository, admin: str) -> None:
 
 def is_allowed(common: str) -> bool:
     """Whether each worktree of a repository has a configuration of its own, as far as its configuration file says."""
-    text = _files.read(os.path.join(common, "config"))
-    return re.search(r"^\s*worktreeconfig(\s*=\s*(true|yes|on|1))?\s*$", text, re.IGNORECASE | re.MULTILINE) is not None
+    settings = _git_files.config(os.path.join(common, "config"))
+    return settings is not None and _git_files.is_true(settings, "extensions.worktreeconfig") is True
 
 
 def allow(repository: Repository) -> None:
@@ -119,11 +118,20 @@ def allow(repository: Repository) -> None:
     """
     doing = f"letting the worktrees of {repository.common} have configurations of their own"
     common, main = (os.path.join(repository.common, name) for name in ("config", "config.worktree"))
-    asked = repository.git("config", "--file", common, "--type=bool", "--get", "extensions.worktreeConfig")
-    if asked.stdout.strip() == "true":
+    if is_allowed(repository.common):
+        return
+    settings = _git_files.config(common)
+
+    def value_of(name: str, *options: str) -> str:
+        plain = None if settings is None else settings.get(name, [""])[-1]
+        if plain in ("", "true", "false") or (plain is not None and not options):
+            return plain
+        return repository.git("config", "--file", common, *options, "--get", name).stdout.rstrip("\n")
+
+    if value_of("extensions.worktreeconfig", "--type=bool") == "true":
         return
     for name, *options in (("core.worktree",), ("core.bare", "--type=bool")):
-        value = repository.git("config", "--file", common, *options, "--get", name).stdout.rstrip("\n")
+        value = value_of(name, *options)
         if value not in ("", "false"):
             repository.must("config", "--file", main, name, value, doing=doing)
             repository.must("config", "--file", common, "--unset-all", name, doing=doing)

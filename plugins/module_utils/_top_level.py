@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from . import _files, _git, _own_config
+from . import _files, _git, _git_files, _own_config
 from ._errors import EnvironmentFailure
 from ._git import Repository
 
@@ -72,6 +72,8 @@ def trees_of(worktrees: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
 
 def fault(worktree: str) -> str | None:
     """What git, without any variable of ours, takes for the top of a worktree, where that is wrong."""
+    if _git_files.common_of(worktree):
+        return None
     asked = _git.git(worktree, "rev-parse", "--show-toplevel")
     top = asked.stdout.removesuffix("\n")
     if not asked.ok:

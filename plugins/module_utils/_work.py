@@ -22,7 +22,7 @@ import tempfile
 import time
 import typing as t
 
-from . import _elsewhere, _files, _git
+from . import _elsewhere, _files, _git, _git_files
 from ._commands import Completed
 from ._errors import EnvironmentFailure, UserError
 from ._git import Repository
@@ -377,6 +377,8 @@ class _Status:
 
 def _index_of(tree: Tree, env: t.Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Files that git was told not to look at (assume-unchanged, skip-worktree), by path; and paths of submodules."""
+    if not (env or _git_files.is_marked(os.path.join(tree.admin, "index"))):
+        return {}, []
     text = tree.must("ls-files", "-v", "-z", "--stage", env=env)
     flagged, gitlinks = {}, []
     for entry in filter(None, text.split("\0")):
