@@ -82,12 +82,18 @@ class Renewal:
         }
 
 
+def has_own(admin: str) -> bool:
+    """Whether the worktree that has this private folder has such a file, which git reads."""
+    admin = os.path.realpath(admin)
+    return _own_config.holds(admin, "excludesFile", os.path.join(admin, OWN))
+
+
 def add_own(repository: Repository, worktree: str, patterns: t.Iterable[str]) -> None:
     """Keep files out of git in one worktree."""
     admin = os.path.realpath(repository.admin_in(worktree))
     place = os.path.join(admin, OWN)
     before, block, _after = _split(place)
-    is_read = _own_config.holds(admin, "excludesFile", place)
+    is_read = has_own(admin)
     if not is_read:
         before, _counts = _theirs(repository, worktree, place)
     # A run that is killed leaves a temporary file at most, and that is nothing for git either.

@@ -56,23 +56,31 @@ def keep_out_of_git(places: t.Iterable[tuple[str, str]]) -> None:
 
 def _keep_out(tree: str, paths: list[str]) -> None:
     """The same for one worktree, with paths relative to it."""
-    listed = "\0".join(paths).encode("utf-8", "surrogateescape")
-    ignored = _git.git(tree, "check-ignore", "-z", "--stdin", stdin=listed).stdout.split("\0")
-    seen = [path for path in paths if path not in ignored]
-    if seen:
-        doing = f"asking git for its files in {tree}"
-        known = _git.must(tree, "--literal-pathspecs", "ls-files", "-z", "--", *seen, doing=doing).split("\0")
-        seen = [path for path in seen if path not in known]
+    admin = _git.linked_admin(tree)
+    # Where a worktree has patterns of ours, one more costs less than to ask git whether it is needed.
+    seen = paths if admin and _exclude.has_own(admin) else _seen(tree, paths)
     if not seen:
         return
     patterns = [_exclude.pattern_of(path) for path in seen]
-    admin = _git.linked_admin(tree)
     repository = Repository.at(tree) if admin is None else Repository.of_admin(admin)
     with repository.locked():
         if admin is None:
             _exclude.add(repository.common, patterns)
         else:
             _exclude.add_own(repository, tree, patterns)
+
+
+def _seen(tree: str, paths: list[str]) -> list[str]:
+    """Of these paths, those that git neither ignores nor tracks."""
+    listed = "\0".join(paths).encode("utf-8", "surrogateescape")
+    ignored = _git.git(tree, "check-ignore", "-z", "--stdin", stdin=listed).stdout.split("\0")
+    seen = [path for path in paths if path not in ignored]
+    there = [path for path in seen if os.path.lexists(os.path.join(tree, path))]
+    if not there:
+        return seen
+    doing = f"asking git for its files in {tree}"
+    known = _git.must(tree, "--literal-pathspecs", "ls-files", "-z", "--", *there, doing=doing).split("\0")
+    return [path for path in seen if path not in known]
 
 
 def refuse_foreign(place: str, manifest: Manifest | None, what: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from integration import workspaces
 
 PLACE = re.compile(r"(?<= )(-C|-c|--file) \S+ |--literal-pathspecs ")
-LIMITS = {"provision": 103, "teardown": 60}
+LIMITS = {"provision": 30, "teardown": 18}
 
 
 @pytest.fixture(scope="module")
