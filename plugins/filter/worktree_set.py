@@ -39,7 +39,6 @@ options:
       - worktree_files
       - worktree_hooks
       - worktree_setup
-      - worktree_shell
     required: true
   root:
     description: The folder that relative paths of repositories start from.

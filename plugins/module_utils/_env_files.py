@@ -14,8 +14,8 @@ import re
 import stat
 import typing as t
 
-from . import _env_file, _files, _git, _kept_out, _main_paths, _main_ports, _secrets
-from ._door import Params, Result, warned
+from . import _env_file, _exec, _files, _git, _kept_out, _main_paths, _main_ports, _secrets, _shell
+from ._door import Params, Result, together, warned
 from ._errors import EnvironmentFailure, UserError
 from ._manifest import Manifest, text_signature
 from ._placing import inside, keep_out_of_git, refuse_foreign
@@ -24,7 +24,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "worktrees": {
         "type": "list",
         "elements": "dict",
-        "required": True,
+        "default": [],
         "options": {
             "name": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
@@ -34,7 +34,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "files": {
         "type": "list",
         "elements": "dict",
-        "required": True,
+        "default": [],
         "options": {
             "repo": {"type": "str", "required": True},
             "path": {"type": "str", "required": True},
@@ -50,6 +50,10 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     },
     "ports": {"type": "dict", "default": {}},
     "main_ports": {"type": "dict", "default": {}},
+    "shell": {"type": "dict", "options": _shell.OPTIONS},
+    "path": {"type": "path"},
+    "values": {"type": "dict", "default": {}},
+    "mode": {"type": "str"},
     "password_file": {"type": "path", "no_log": False},
 }
 
@@ -64,24 +68,59 @@ _SECRET_LINE = re.compile(
 
 
 def operation(params: Params, *, check: bool) -> Result:
-    """Write the files that differ, all checked before the first is written."""
-    worktrees = {worktree["name"]: worktree for worktree in params["worktrees"]}
+    """Write the files that differ, all env files checked before the first is written."""
+    _refuse_mixture(params)
     known = _known_secrets(params["password_file"], check=check)
+    if params["path"] is not None:
+        return _written([_Wanted.alone(params, known)], known, check=check)
+    if params["shell"]:
+        _shell.refuse_unusable(params["worktrees"], params["shell"])
+    done = _written(_of_worktrees(params, known), known, check=check)
+    if not params["shell"]:
+        return done
+    # These look into the env files, so they come after them.
+    shells = _shell.write(params["worktrees"], params["shell"], known, check=check)
+    files = [*done["files"], *shells["files"]]
+    return {**together(done, shells), "files": files, "left": shells["left"], "summary": shells["summary"]}
+
+
+def _refuse_mixture(params: Params) -> None:
+    """Refuse a call that names both one file and worktrees, or neither."""
+    others = [key for key in ("worktrees", "files", "shell") if params[key]]
+    if params["path"] is None:
+        unused = [key for key in ("values", "mode") if params[key]]
+        if unused or not others:
+            raise UserError(
+                f"env_file has {' and '.join(unused) or 'nothing to write'}, and no path",
+                hint="give the file: path; or the files of worktrees: worktrees, with files or shell",
+            )
+    elif others:
+        raise UserError(
+            f"env_file has both path and {' and '.join(others)}",
+            hint="write one file with path and values, and files of worktrees in another call",
+        )
+
+
+def _of_worktrees(params: Params, known: t.Mapping[str, str]) -> list[_Wanted]:
+    """The env files; one of a repository that this task did not take is passed over."""
+    worktrees = {worktree["name"]: worktree for worktree in params["worktrees"]}
     from_main = _FromMain(
         _moves(params["worktrees"]) if any(given["rewrite_paths"] for given in params["files"]) else None,
         _ports(params) if any(given["patch_ports"] for given in params["files"]) else {},
     )
-    # A file of a repository that this task did not take is not asked for.
-    wanted = [
+    return [
         _Wanted.of(worktrees[given["repo"]], given, known, from_main)
         for given in params["files"]
         if given["repo"] in worktrees
     ]
+
+
+def _written(wanted: t.Sequence[_Wanted], known: t.Mapping[str, str], *, check: bool) -> Result:
     to_write = [file for file in wanted if file.differs]
     to_hide = [file.place for file in wanted if file.is_seen]
     if not check:
         _kept_out.hide(to_hide)
-        keep_out_of_git((file.worktree, file.place) for file in to_write)
+        keep_out_of_git((file.worktree, file.place) for file in to_write if file.worktree)
         for file in to_write:
             file.write()
         for file in wanted:
@@ -89,6 +128,8 @@ def operation(params: Params, *, check: bool) -> Result:
     return {
         "changed": bool(to_write or to_hide),
         "files": [file.place for file in wanted],
+        "left": [],
+        "summary": None,
         "actions": [
             *(f"keep {place}, which git tracks, out of the task's commits" for place in to_hide),
             *(f"write {file.place}" for file in to_write),
@@ -126,15 +167,9 @@ def refuse_contradiction(given: t.Mapping[str, t.Any]) -> None:
 
 
 def _known_secrets(password_file: str | None, *, check: bool) -> dict[str, str]:
-    if password_file is None:
-        return {}
-    try:
-        return {_secrets.DATABASE_PASSWORD: _secrets.read(password_file)}
-    except FileNotFoundError as error:
-        if check:
-            return {}  # before the database is made; the placeholder stays, as nothing is written
-        hint = "run provision again: it makes what is missing"
-        raise EnvironmentFailure(f"the password file {password_file} is not there", hint=hint) from error
+    if check and not os.path.exists(password_file or ""):
+        return {}  # before the database is made; the placeholder stays, as nothing is written
+    return _exec.known_secrets(password_file)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,10 +237,11 @@ def _ports(params: Params) -> dict[int, int]:
 class _Wanted:
     """One file: where it goes, what is there, and what is to be there.
 
+    :ivar worktree: its folder; None for a file by itself.
     :ivar is_seen: git tracks it and would take what is written there for a change of the task.
     """
 
-    worktree: str
+    worktree: str | None
     place: str
     manifest: Manifest | None
     before: bytes | None
@@ -224,11 +260,7 @@ class _Wanted:
     def of(cls, worktree: Params, given: Params, known: t.Mapping[str, str], from_main: _FromMain) -> _Wanted:
         place = inside(worktree["path"], given["path"])
         refuse_contradiction(given)
-        if os.path.islink(place) or os.path.isdir(place):
-            raise UserError(
-                f"cannot write {place}: it is a {'symbolic link' if os.path.islink(place) else 'folder'}",
-                hint=f"look at it, then remove it: rm {place}",
-            )
+        _refuse_no_file(place)
         manifest = Manifest.around(place)
         before = _bytes(place) if os.path.lexists(place) else None
         committed = None if before is None else _committed(place)
@@ -267,8 +299,27 @@ class _Wanted:
         is_seen = bool(manifest) and committed not in (None, after) and _kept_out.is_to_hide(place)
         return cls(worktree["path"], place, manifest, before, after, mode, *shown, warnings, is_seen)
 
+    @classmethod
+    def alone(cls, given: Params, known: t.Mapping[str, str]) -> _Wanted:
+        """A file by itself: what it has already, with the values in it."""
+        place = given["path"]
+        refuse_contradiction(given)
+        _refuse_no_file(place)
+        before = _bytes(place) if os.path.lexists(place) else None
+        base = "" if before is None else _decoded(before, place, f"the env file {place}")
+        text = _env_file.place(base, _texts(given["values"]))
+        if _has_password(text, known) or _holds_secret(text):
+            default_mode = 0o600
+        else:
+            default_mode = 0o666 & ~_files.umask() if before is None else stat.S_IMODE(os.stat(place).st_mode)
+        mode = default_mode if given["mode"] is None else _mode(given["mode"])
+        shown = _shown(before, base, text, None, {**given, "overrides": {}}, known)
+        return cls(None, place, None, before, _secrets.reveal(text, known).encode(), mode, *shown, [])
+
     def note(self) -> None:
         """Note that commands of the task have what this file says."""
+        if self.worktree is None:
+            return
         manifest = None if _main_paths.is_structured(self.place) else Manifest.around(self.place)
         if manifest and manifest.note_env_file(self.place):
             manifest.save()
@@ -280,6 +331,14 @@ class _Wanted:
             self.manifest.save()
         os.makedirs(os.path.dirname(self.place), exist_ok=True)
         _files.write(self.place, self.after, mode=self.mode)
+
+
+def _refuse_no_file(place: str) -> None:
+    if os.path.islink(place) or os.path.isdir(place):
+        raise UserError(
+            f"cannot write {place}: it is a {'symbolic link' if os.path.islink(place) else 'folder'}",
+            hint=f"look at it, then remove it: rm {place}",
+        )
 
 
 def _has_password(text: str, known: t.Mapping[str, str]) -> bool:
@@ -324,7 +383,7 @@ def _shown(
     before: bytes | None,
     base: str,
     text: str,
-    source: str,
+    source: str | None,
     given: Params,
     known: t.Mapping[str, str],
 ) -> tuple[str, str]:
@@ -338,7 +397,7 @@ def _shown(
     read = {} if before is None else _env_file.read(before.decode("utf-8", "replace"))
     former = {key: read[key] for key in dict.fromkeys(keys) if key in read}
     revealed = {key: _secrets.reveal(after[key], known) for key in dict.fromkeys(keys)}
-    return _lines(former), (f"# {source}, and in it:\n" if before is None else "") + _lines(revealed, former)
+    return _lines(former), (f"# {source}, and in it:\n" if before is None and source else "") + _lines(revealed, former)
 
 
 def _lines(values: t.Mapping[str, str], former: t.Mapping[str, str] | None = None) -> str:

@@ -9,55 +9,53 @@ Private to this collection: may change without notice.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import typing as t
 
-from . import _blocks, _exec, _guard, _secrets, _task_variables
+from . import _blocks, _guard, _placing, _secrets, _task_variables
 from ._agents import written
 from ._door import Params, Result
 from ._errors import UserError
 
-ARGUMENT_SPEC: dict[str, t.Any] = {
-    "worktrees": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "name": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-        },
-    },
+OPTIONS: dict[str, t.Any] = {
     "file": {"type": "str", "default": ".task.env"},
     "loaders": {"type": "list", "elements": "str", "choices": ["direnv", "mise"], "default": []},
     "variables": {"type": "dict", "default": {}},
-    "password_file": {"type": "path", "no_log": False},
 }
 
 
-def operation(params: Params, *, check: bool) -> Result:
+def refuse_unusable(worktrees: t.Sequence[Params], given: Params) -> None:
+    """Refuse what cannot be written, before anything is.
+
+    :raises UserError: the file leads out of a worktree, or a variable has a name that no shell takes.
+    """
+    for worktree in worktrees:
+        _placing.inside(worktree["path"], given["file"])
+    for name in given["variables"]:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise UserError(
+                f"{name!r} cannot be an environment variable",
+                hint="a name in task_variables is a letter or _, followed by letters, digits and _",
+            )
+
+
+def write(worktrees: t.Sequence[Params], given: Params, secrets: t.Mapping[str, str], *, check: bool) -> Result:
     """Write the files that differ; what others wrote in such a place is left alone and told."""
-    secrets = {} if check and not _is_file(params["password_file"]) else _exec.known_secrets(params["password_file"])
     files = []
-    for worktree in params["worktrees"]:
+    for worktree in worktrees:
         guard = _guard.folder_of(worktree["path"])
-        variables = _task_variables.in_folder(_task_variables.texts(params["variables"], secrets), worktree["path"])
+        variables = _task_variables.in_folder(_task_variables.texts(given["variables"], secrets), worktree["path"])
         text = _script(variables, guard)
-        file = _blocks.managed(worktree["path"], params["file"], text, whole=True, mode=0o600)
-        files.append(file)
-        for loader in params["loaders"]:
-            path, content, whole = LOADERS[loader](params["file"], guard)
+        files.append(_blocks.managed(worktree["path"], given["file"], text, whole=True, mode=0o600))
+        for loader in given["loaders"]:
+            path, content, whole = LOADERS[loader](given["file"], guard)
             files.append(_blocks.managed(worktree["path"], path, content, whole=whole))
     result = written(files, check=check)
     for difference in result["diff"]:
         for side in ("before", "after"):
             difference[side] = _masked(difference[side], secrets)
     return result
-
-
-def _is_file(path: str | None) -> bool:
-    return path is not None and os.path.exists(path)
 
 
 def _masked(text: str, secrets: t.Mapping[str, str]) -> str:
@@ -69,11 +67,6 @@ def _script(variables: t.Mapping[str, str], guard: str | None) -> str:
     """Lines that sh, bash and zsh take; sourced twice, they do what they do once."""
     lines = ["# The environment of a task: . this file. Written by parallel.worktrees."]
     for name, value in variables.items():
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise UserError(
-                f"{name!r} cannot be an environment variable",
-                hint="a name in task_variables is a letter or _, followed by letters, digits and _",
-            )
         lines.append(f"export {name}={shlex.quote(value)}")
     if guard:
         path = shlex.quote(guard)

@@ -36,7 +36,6 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "env_file": ("name", "path", "source"),
     "worktree_setup": ("name", "path", "setup"),
     "worktree_hooks": ("name", "path", "submodules"),
-    "worktree_shell": ("name", "path"),
     "agent_file": ("name", "path"),
     "task_info": ("name", "repo"),
     "git_worktree_info": ("name", "repo"),

@@ -79,7 +79,7 @@ options:
     type: str
     default: ""
 seealso:
-  - module: parallel.worktrees.worktree_shell
+  - module: parallel.worktrees.env_file
 """
 
 EXAMPLES = r"""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: env_file
-short_description: Write the env files and generated files of a task
+short_description: Write the env files, shell files and generated files of a task
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
   - Takes the env file of the main working tree, places the task's values in it and leaves all else as it is, or
     writes a file whose whole content is given. A file that git has is taken as git has it.
+  - With O(shell), writes a file for shells to source in each worktree, and has direnv and mise load it.
+  - With O(path), writes one env file by itself, which needs neither a worktree nor git.
   - Values are written such that bash, docker compose, python-dotenv and Node's dotenv read them alike. A value of which
     that cannot be said is refused.
   - All files are checked before the first is written. What somebody else put in the place of O(files[].content) is
@@ -36,10 +38,11 @@ attributes:
 options:
   worktrees:
     description:
-      - The worktrees that files may go to.
+      - The worktrees that O(files) may go to, and that each get the files of O(shell).
+      - Required with O(files) and O(shell), and mutually exclusive with O(path).
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
       name:
         description:
@@ -59,9 +62,10 @@ options:
   files:
     description:
       - The files. One whose O(files[].repo) is none of O(worktrees) is passed over.
+      - Mutually exclusive with O(path).
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
       repo:
         description:
@@ -141,6 +145,55 @@ options:
       - The main tree's ports by the same names.
     type: dict
     default: {}
+  shell:
+    description:
+      - Files that load the task's environment in shells, written after O(files).
+      - What is written is kept out of git, and noted, as O(files) are. A file that git tracks or somebody else wrote is
+        left alone, and named in RV(left).
+      - Mutually exclusive with O(path).
+    type: dict
+    suboptions:
+      file:
+        description:
+          - The file to source, from the folder of the worktree, of mode 0600. C(sh), C(bash) and C(zsh) take it.
+          - It also puts the guard of shared dependencies that M(parallel.worktrees.worktree_files) makes first on the
+            E(PATH).
+        type: str
+        default: .task.env
+      loaders:
+        description:
+          - What loads O(shell.file) by itself. With V(direnv), a block in C(.envrc); with V(mise), the file
+            C(mise.local.toml). Neither loads anything before its user has allowed it, with C(direnv allow) or
+            C(mise trust).
+        type: list
+        elements: str
+        choices:
+          - direnv
+          - mise
+        default: []
+      variables:
+        description:
+          - The environment variables. A variable that is V(null) is not set. Where an env file of the worktree has the
+            same name, its value counts.
+        type: dict
+        default: {}
+  path:
+    description:
+      - An env file to write by itself. The folders above it are made. A symbolic link or a folder in its place is
+        refused.
+      - What is in it already stays, but for O(values). It is neither noted nor kept out of git.
+    type: path
+  values:
+    description:
+      - The values for O(path), by key, as in O(files[].values).
+    type: dict
+    default: {}
+  mode:
+    description:
+      - Permissions of O(path), in octal, such as V('0640').
+      - It defaults to V('0600') where a secret is in it, as in O(files[].mode), else to those that the file has, or to
+        what the umask leaves of V('0666').
+    type: str
   password_file:
     description:
       - The file that keeps the password of the task's database.
@@ -150,6 +203,7 @@ notes:
     are masked. O(files) as it was given appears with C(-vvv), so set C(no_log) on the task if it has secrets of your
     own.
 seealso:
+  - module: parallel.worktrees.task_exec
   - module: parallel.worktrees.worktree_files
 """
 
@@ -203,6 +257,25 @@ EXAMPLES = r"""
         content: |
           BACKEND_PORT=9101
           FRONTEND_PORT=9201
+
+- name: The environment of the task in every shell, loaded by direnv
+  parallel.worktrees.env_file:
+    worktrees:
+      - name: backend
+        path: "{{ workspace_root }}/backend/.worktrees/fix-login"
+        source: "{{ workspace_root }}/backend"
+    shell:
+      loaders: [direnv]
+      variables:
+        TASK_NAME: fix-login
+        PORT: 8001
+
+- name: One env file by itself
+  parallel.worktrees.env_file:
+    path: /srv/shop/compose.env
+    values:
+      COMPOSE_PROJECT_NAME: shop
+      PORT: 8001
 """
 
 RETURN = r"""
@@ -214,16 +287,28 @@ actions:
   sample:
     - write /srv/shop/backend/.worktrees/fix-login/.env
 files:
-  description: The files that were asked for, whether or not they had to be written.
+  description: The files that are as this call wants them, whether or not they had to be written.
   returned: success
   type: list
   elements: str
   sample:
     - /srv/shop/backend/.worktrees/fix-login/.env
+left:
+  description: The files of O(shell) that were left alone, and why, a line each.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - "/srv/shop/backend/.worktrees/fix-login/.task.env was left alone: git tracks it"
+summary:
+  description: RV(left) for people; V(none) where nothing was left alone.
+  returned: success
+  type: str
 failure:
   description:
     - V(user) for a path that leads out of the worktree, a place where something is that this collection did not
-      write, a key, value or mode that cannot be written, or two ports of the main tree with one number.
+      write, a key, value, variable or mode that cannot be written, two ports of the main tree with one number, or a
+      call that has both O(path) and O(worktrees), or neither.
     - V(environment) for a source that is missing, unreadable, not UTF-8 or not the JSON or TOML that its suffix says,
       or a password file that may not be read.
   returned: failure

@@ -18,7 +18,7 @@ description:
     folder for the worktree, as programs called C(composer), C(npm), C(pnpm), C(yarn), C(bun), C(uv) and C(pip), and
     like each C(python) that is on the PATH. First on the PATH, they refuse what would write through the link, such as
     C(python3 -m pip install), and run the real ones for everything else. They are first for whatever this collection
-    runs in the worktree, and in shells by M(parallel.worktrees.worktree_shell).
+    runs in the worktree, and in shells by O(parallel.worktrees.env_file#module:shell).
   - What is placed is noted in git's folder for the worktree, so that its removal can tell it from work, and kept out of
     git in that worktree alone (see the notes) where git does not ignore it.
 extends_documentation_fragment:

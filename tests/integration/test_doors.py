@@ -80,6 +80,10 @@ USUAL: dict[str, dict[str, t.Any]] = {
         ],
         "ports": {"web": 3001},
         "main_ports": {"web": 1},
+        "shell": {
+            "loaders": ["direnv", "mise"],
+            "variables": {"NUMBER": 1, "TEXT": "it's", "SECRET": DATABASE_PASSWORD},
+        },
         "password_file": GIVEN_PASSWORD,
     },
     "git_worktree": {
@@ -151,12 +155,6 @@ USUAL: dict[str, dict[str, t.Any]] = {
             }
         ]
     },
-    "worktree_shell": {
-        "worktrees": [SET_UP],
-        "loaders": ["direnv", "mise"],
-        "variables": {"NUMBER": 1, "TEXT": "it's", "SECRET": DATABASE_PASSWORD},
-        "password_file": GIVEN_PASSWORD,
-    },
 }
 """What every call of a module is given, beside what the call says."""
 
@@ -222,6 +220,7 @@ PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_F
 VARIABLES = {"NUMBER": 1, "NOTHING": None, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}
 FACTS = {"name": "fix", "branch": "fix", "slot": 1, "ports": {"web": "{{ base + 11 }}"}, "worktrees": {"backend": TREE}}
 
+NO_WORKTREES: dict[str, t.Any] = {"worktrees": [], "files": [], "shell": None}
 ANOTHER = "{{ workspace_name }}/another"
 EMBEDDED: dict[str, t.Any] = {
     "backend": "embedded",
@@ -272,6 +271,9 @@ CALLS = [
     *life("env_file", {"files": [{"repo": "backend", "path": "../out", "content": "A=1\n"}]}),
     call("env_file", ENVIRONMENT, password_file="{{ root }}/missing"),
     call("env_file", BAD, files=[{"repo": "backend"}]),
+    call("env_file", USER, shell={"variables": {"a.b": 1}}),
+    call("env_file", CHANGED, path="{{ root }}/one.env", values={"PORT": 1}, **NO_WORKTREES),
+    call("env_file", SAME, path="{{ root }}/one.env", values={"PORT": 1}, **NO_WORKTREES),
     *life("ci_workflow", {"file": "../out"}),
     *life("worktree_setup", {"worktrees": [{**SET_UP, "setup": [{"command": "true", "folder": "../.."}]}]}),
     call("worktree_setup", ENVIRONMENT, worktrees=[{**SET_UP, "setup": [{"command": "echo out; exit 3"}]}]),
@@ -295,8 +297,6 @@ CALLS = [
     call("worktree_integration", USER, target="missing"),
     call("worktree_integration", BAD, nonsense=1),
     *life("agent_file", {"files": [{"path": "../AGENTS.md"}]}),
-    *life("worktree_shell", {"variables": {"a.b": 1}}),
-    call("worktree_shell", ENVIRONMENT, password_file="{{ root }}/missing"),
     # What runs in them
     call("task_exec", CHANGED, command=PROBE, title="fix", variables=VARIABLES, password_file=GIVEN_PASSWORD),
     call("task_exec", CHANGED, command="pwd", folder="."),

@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import subprocess
 import tomllib
+import typing as t
 
 import pytest
 from integration.repos import call, commit, git, refused, status, succeeded
@@ -21,7 +22,6 @@ from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _guard,
     _manifest,
     _setup,
-    _shell,
 )
 from ansible_collections.parallel.worktrees.plugins.module_utils._secrets import DATABASE_PASSWORD
 
@@ -210,8 +210,10 @@ def test_configuration_with_paths_into_the_main_tree(app, tree, sample):
 
 
 def shell(tree, *, check=False, **more):
+    password_file = more.pop("password_file", None)
     given = {"variables": {"TASK_NAME": "fix", "TEXT": "it's $HOME"}, **more}
-    return call(_shell, check=check, worktrees=[{"name": "app", "path": str(tree)}], **given)
+    worktrees = trees(tree.parent.parent, tree)
+    return call(_env_files, check=check, worktrees=worktrees, shell=given, password_file=password_file)
 
 
 def sourced(tree, program="sh"):
@@ -241,6 +243,67 @@ def test_a_file_to_source(tree, tmp_path):
 
 def test_a_variable_that_no_shell_takes(tree):
     refused(shell(tree, variables={"a.b": 1}), "user", "'a.b'")
+
+
+def test_shells_have_what_the_env_file_of_the_same_call_says(app, tree):
+    (app / ".env").write_text("TEXT=main\n")
+    shell_files = {"variables": {"TASK_NAME": "fix", "TEXT": "hidden"}}
+    result = succeeded(written(app, tree, {"path": ".env", "values": {"TEXT": "own"}}, shell=shell_files))
+    assert result["files"] == [f"{tree}/.env", f"{tree}/.task.env"]
+    assert sourced(tree).split("|")[:2] == ["fix", "own"]
+    again = written(app, tree, {"path": ".env", "values": {"TEXT": "own"}}, shell=shell_files)
+    assert not succeeded(again)["changed"]
+
+
+def test_nothing_is_written_where_the_shells_cannot_be(app, tree):
+    (app / ".env").write_text("A=1\n")
+    for bad in ({"variables": {"a.b": 1}}, {"file": "../out"}):
+        refused(written(app, tree, {"path": ".env"}, shell=bad), "user")
+        assert not (tree / ".env").exists()
+
+
+# One file by itself
+
+
+def test_one_env_file_needs_no_worktree(tmp_path):
+    place = tmp_path / "deep" / "compose.env"
+    (tmp_path / "password").write_text("hidden\n")
+    given: dict[str, t.Any] = {
+        "path": str(place),
+        "values": {"PORT": 8001, "URL": f"x://u:{DATABASE_PASSWORD}@h/"},
+        "password_file": str(tmp_path / "password"),
+    }
+    planned = succeeded(call(_env_files, check=True, **given))
+    assert not place.parent.exists()
+    result = succeeded(call(_env_files, **given))
+    assert result == planned
+    assert result["files"] == [str(place)]
+    assert "hidden" not in json.dumps(result)
+    assert place.read_text() == "PORT=8001\nURL=x://u:hidden@h/\n"
+    assert place.stat().st_mode & 0o777 == 0o600
+    assert not succeeded(call(_env_files, **given))["changed"]
+
+
+def test_one_env_file_keeps_what_is_in_it(tmp_path):
+    place = tmp_path / "compose.env"
+    place.write_text("# mine\nPORT=1 # web\nOTHER=2\n")
+    place.chmod(0o640)
+    succeeded(call(_env_files, path=str(place), values={"PORT": 8001}))
+    assert place.read_text() == "# mine\nPORT=8001 # web\nOTHER=2\n"
+    assert place.stat().st_mode & 0o777 == 0o640
+    succeeded(call(_env_files, path=str(place), values={}, mode="0600"))
+    assert place.stat().st_mode & 0o777 == 0o600
+
+
+def test_one_env_file_is_refused_where_it_cannot_be(tmp_path, app, tree):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    refused(call(_env_files, path=str(tmp_path / "link"), values={"A": 1}), "user", "symbolic link")
+    refused(call(_env_files, path=str(tmp_path / "a.json"), values={"A": 1}), "user", "a.json is no env file")
+    refused(call(_env_files, path=str(tmp_path / "a"), values={"1A": 1}), "user", "'1A'")
+    refused(call(_env_files, path=str(tmp_path / "a"), worktrees=trees(app, tree)), "user", "both path and worktrees")
+    refused(call(_env_files, values={"A": 1}), "user", "values, and no path")
+    refused(call(_env_files), "user", "nothing to write, and no path")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_direnv_loads_it_once_it_is_allowed(tree, tmp_path, monkeypatch):
