@@ -92,7 +92,7 @@ options:
     default: 1
   linear_history:
     description:
-      - Whether O(target) is to have no merge commits. M(parallel.worktrees.worktree_integration) makes them.
+      - Whether O(target) is to have no merge commits. M(parallel.worktrees.task_integration) makes them.
     type: bool
     default: false
 """

@@ -85,7 +85,7 @@ options:
       - master
 seealso:
   - module: parallel.worktrees.path_reservation
-  - module: parallel.worktrees.worktree_gate
+  - module: parallel.worktrees.task_gate
 notes:
   - It sets C(extensions.worktreeConfig) in the repository, so that a worktree can have settings of its own. That stays
     set, as nobody can tell who else relies on it by then; where no worktree has such settings, it means nothing.

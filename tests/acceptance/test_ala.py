@@ -182,7 +182,7 @@ def test_helpers_analyse_in_the_background_and_leave_a_report_each(space):
     before = git(tree, "status", "--porcelain", "--ignored")
     checks = ["test", "lint", "review", "security", "coverage"]
     run = space.run("analyze", task="login", wait="true").must()
-    reports = {one["name"]: pathlib.Path(one["file"]).read_text() for one in run.result("worktree_analysis")["reports"]}
+    reports = {one["name"]: pathlib.Path(one["file"]).read_text() for one in run.result("task_analysis")["reports"]}
     assert sorted(reports) == sorted(checks)
     # The npm of these tests writes what it does into its log, and nothing into the worktree.
     assert git(tree, "status", "--porcelain", "--ignored") == before

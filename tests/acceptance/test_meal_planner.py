@@ -430,7 +430,7 @@ def test_helpers_only_analyze(space):
     assert "rude  failed" in run.stdout
     assert "it tried to write, and the worktree is read-only to it" in run.stdout
     assert not (space.worktree("pia") / "written").exists()
-    file = next(one["file"] for one in run.result("worktree_analysis")["reports"] if one["name"] == "rude")
+    file = next(one["file"] for one in run.result("task_analysis")["reports"] if one["name"] == "rude")
     assert "Read-only file system" in pathlib.Path(file).read_text()
     again = helped.run("analyze", task="pia", report="true").must()
     assert again.changed == 0

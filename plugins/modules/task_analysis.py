@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: worktree_analysis
+module: task_analysis
 short_description: Analyze worktrees in the background, read-only
 version_added: 1.0.0
 author:
@@ -115,7 +115,7 @@ options:
     type: bool
     default: true
 seealso:
-  - module: parallel.worktrees.worktree_gate
+  - module: parallel.worktrees.task_gate
 notes:
   - What is mounted at a folder inside the worktree is not seen by the checks.
   - Files elsewhere, such as in the home folder, are not protected.
@@ -124,7 +124,7 @@ notes:
 
 EXAMPLES = r"""
 - name: Look over a worktree
-  parallel.worktrees.worktree_analysis:
+  parallel.worktrees.task_analysis:
     task: fix-login
     worktrees:
       - name: backend

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: worktree_integration
+module: task_integration
 short_description: Merge a finished task, and move main forward
 version_added: 1.0.0
 author:
@@ -105,12 +105,12 @@ options:
         C(integration) in the state folder of the user.
     type: path
 seealso:
-  - module: parallel.worktrees.worktree_gate
+  - module: parallel.worktrees.task_gate
 """
 
 EXAMPLES = r"""
 - name: Merge a finished task
-  parallel.worktrees.worktree_integration:
+  parallel.worktrees.task_integration:
     workspace: shop
     task: fix-login
     worktrees:
@@ -165,7 +165,7 @@ summary:
     fix-login: integrated
       backend  fix-login is in integration and main at 2fb6bd4a6f0d
 checks:
-  description: How each check ended, as RV(parallel.worktrees.worktree_gate#module:checks).
+  description: How each check ended, as RV(parallel.worktrees.task_gate#module:checks).
   returned: failure of a check
   type: list
   elements: dict

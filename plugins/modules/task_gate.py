@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: worktree_gate
+module: task_gate
 short_description: Let worktrees pass a gate
 version_added: 1.0.0
 author:
@@ -74,7 +74,7 @@ notes:
 
 EXAMPLES = r"""
 - name: See whether a task is fit to be merged
-  parallel.worktrees.worktree_gate:
+  parallel.worktrees.task_gate:
     worktrees:
       - name: backend
         path: /srv/shop/backend/.worktrees/fix-login
