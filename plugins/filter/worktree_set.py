@@ -36,7 +36,6 @@ options:
       - git_worktree
       - git_worktree_info
       - task_info
-      - worktree_files
       - worktree_hooks
       - worktree_setup
     required: true

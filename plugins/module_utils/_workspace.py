@@ -31,8 +31,10 @@ KEYS = {
 }
 
 VIEWS: dict[str, tuple[str, ...]] = {
-    "git_worktree": ("name", "repo", "path", "branch", "checkout", "base", "submodules", "existing_branch", "adopt"),
-    "worktree_files": ("name", "path", "source", "links", "copies", "installed", "include"),
+    "git_worktree": (
+        *("name", "repo", "path", "branch", "checkout", "base", "submodules", "existing_branch", "adopt"),
+        *("links", "copies", "installed", "include"),
+    ),
     "env_file": ("name", "path", "source"),
     "worktree_setup": ("name", "path", "setup"),
     "worktree_hooks": ("name", "path", "submodules"),

@@ -29,34 +29,55 @@ _ENTRY: dict[str, t.Any] = {
     },
 }
 
-ARGUMENT_SPEC: dict[str, t.Any] = {
-    "worktrees": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "name": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "source": {"type": "path", "required": True},
-            "links": _ENTRY,
-            "copies": _ENTRY,
-            "installed": {"type": "list", "elements": "str", "default": []},
-            "include": {"type": "str", "default": _include.DEFAULT},
-        },
-    },
+OPTIONS: dict[str, t.Any] = {
+    "links": _ENTRY,
+    "copies": _ENTRY,
+    "installed": {"type": "list", "elements": "str", "default": []},
+    "include": {"type": "str", "default": _include.DEFAULT},
 }
+"""What a worktree takes of its main tree."""
 
 
-def operation(params: Params, *, check: bool) -> Result:
+def worktrees_of(given: t.Sequence[Params]) -> list[Params]:
+    """The worktrees among the repositories of a task, as the functions below take them.
+
+    :arg given: as ``_worktrees`` takes them.
+    :raises UserError: something is to be placed in a worktree that is not wanted.
+    """
+    found = []
+    for one in given:
+        named = [key for key in ("links", "copies", "installed") if one[key]]
+        if one["checkout"]:
+            source = os.path.abspath(one["repo"])
+            found.append({**one, "source": source, "path": os.path.normpath(os.path.join(source, one["path"]))})
+        elif named:
+            raise UserError(
+                f"repository {one['name']} has checkout: false, so there is no worktree for its {' and '.join(named)}",
+                hint=f"leave out checkout, or {' and '.join(named)}",
+            )
+    return found
+
+
+def refuse_missing(worktrees: t.Sequence[Params]) -> None:
+    """Refuse, before a worktree is made, what could not be placed in it.
+
+    :raises UserError: a path leads out of its worktree.
+    :raises EnvironmentFailure: a source is missing.
+    """
+    for worktree in worktrees:
+        for entry in _entries(worktree):
+            if not entry.optional and not os.path.lexists(entry.place):
+                entry.refuse_missing()
+
+
+def place(worktrees: t.Sequence[Params], *, check: bool) -> Result:
     """Link and copy what the worktrees need; what a run before placed there, and was edited since, stays."""
     to_do: list[_Entry] = []
     warnings: list[str] = []
     to_unlink: list[str] = []
     to_guard: list[str] = []
-    for worktree in params["worktrees"]:
-        if (os.path.lexists(worktree["path"]) or not check) and Manifest.of(worktree["path"]) is None:
-            raise UserError(f"repository {worktree['name']}: {worktree['path']} is not a linked worktree")
-        entries = [_Entry(worktree, kind, given) for kind in ("link", "copy") for given in worktree[_KINDS[kind]]]
+    for worktree in worktrees:
+        entries = _entries(worktree)
         to_do += [entry for entry in entries if entry.is_wanted()]
         to_do += _included(worktree, entries)
         warnings += [line for entry in entries for line in entry.warnings()]
@@ -80,6 +101,10 @@ def operation(params: Params, *, check: bool) -> Result:
         "diff": [{**headers, "before": "", "after": "".join(f"{line}\n" for line in actions)}] if actions else [],
         **warned(*warnings),
     }
+
+
+def _entries(worktree: Params) -> list[_Entry]:
+    return [_Entry(worktree, kind, given) for kind in ("link", "copy") for given in worktree[_KINDS[kind]]]
 
 
 def _included(worktree: Params, entries: t.Sequence[_Entry]) -> list[_Entry]:
@@ -148,15 +173,20 @@ class _Entry:
         if not os.path.lexists(self.source):
             if self.optional:
                 return False
-            raise EnvironmentFailure(
-                f"repository {self.worktree['name']}: cannot {self.kind} {self.source}: it is missing",
-                hint="make it in the main tree first (install its dependencies), or mark the entry optional: true",
-            )
+            self.refuse_missing()
         if self.kind == "copy":
             _dependencies.refuse_copy(self.source)
         if not _dependencies.is_shared(self.place):
             refuse_foreign(self.place, manifest, f"{self.kind} {self.source} to")
         return True
+
+    def refuse_missing(self) -> None:
+        """Refuse a source that is not there."""
+        if not os.path.lexists(self.source):
+            raise EnvironmentFailure(
+                f"repository {self.worktree['name']}: cannot {self.kind} {self.source}: it is missing",
+                hint="make it in the main tree first (install its dependencies), or mark the entry optional: true",
+            )
 
     @property
     def is_shared_dependency(self) -> bool:

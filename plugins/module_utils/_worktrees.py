@@ -26,10 +26,11 @@ from . import (
     _top_level,
     _whereabouts,
     _work,
+    _worktree_files,
     _worktree_removal,
     _worktree_set,
 )
-from ._door import Params, Result
+from ._door import Params, Result, together
 from ._errors import UserError, WorktreesError
 from ._git import MAKING, Listed
 from ._lone_branches import LoneBranch
@@ -51,6 +52,7 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
             "submodules": {"type": "list", "elements": "str", "default": []},
             "existing_branch": {"type": "str", "choices": ["use", "refuse"], "default": "use"},
             "adopt": {"type": "bool", "default": False},
+            **_worktree_files.OPTIONS,
         },
         "required_if": [("checkout", True, ("path",))],
     },
@@ -73,7 +75,15 @@ def operation(params: Params, *, check: bool) -> Result:
     """Make or remove a worktree set."""
     if params["state"] == "absent":
         return _worktree_removal.remove_set(params, check=check)
-    return _make_set(params, check=check)
+    worktrees = _worktree_files.worktrees_of(params["worktrees"])
+    _worktree_files.refuse_missing(worktrees)
+    made = _make_set(params, check=check)
+    try:
+        placed = _worktree_files.place(worktrees, check=check)
+    except WorktreesError as error:
+        error.details |= {"changed": made["changed"] and not check, "saved": made["saved"]}
+        raise
+    return {**made, **together(made, placed)}
 
 
 @dataclasses.dataclass

@@ -156,7 +156,7 @@ options:
       file:
         description:
           - The file to source, from the folder of the worktree, of mode 0600. C(sh), C(bash) and C(zsh) take it.
-          - It also puts the guard of shared dependencies that M(parallel.worktrees.worktree_files) makes first on the
+          - It also puts the guard of shared dependencies that M(parallel.worktrees.git_worktree) makes first on the
             E(PATH).
         type: str
         default: .task.env
@@ -203,8 +203,8 @@ notes:
     are masked. O(files) as it was given appears with C(-vvv), so set C(no_log) on the task if it has secrets of your
     own.
 seealso:
+  - module: parallel.worktrees.git_worktree
   - module: parallel.worktrees.task_exec
-  - module: parallel.worktrees.worktree_files
 """
 
 EXAMPLES = r"""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: git_worktree
-short_description: Make or remove the git worktrees of a task
+short_description: Make or remove the git worktrees of a task, with what they need of the main working trees
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
@@ -17,6 +17,15 @@ description:
     others are done, the result says which (V(partial)), and the same call run again goes on where this one stopped.
   - Every worktree is marked with its owner, in git's own folder for it. One that has another owner, or none, is neither
     used nor removed.
+  - A worktree gets links and copies of what it needs and git does not have, such as installed dependencies. A source
+    that is missing is refused before anything is made, and so is a place that has what somebody else put there. What
+    is placed is noted in git's folder for the worktree, so that its removal can tell it from work, and kept out of git
+    in that worktree alone (see the notes) where git does not ignore it.
+  - Where a folder of dependencies is linked (C(node_modules), C(vendor), C(.venv), C(venv)), a guard is put into git's
+    folder for the worktree, as programs called C(composer), C(npm), C(pnpm), C(yarn), C(bun), C(uv) and C(pip), and
+    like each C(python) that is on the PATH. First on the PATH, they refuse what would write through the link, such as
+    C(python3 -m pip install), and run the real ones for everything else. They are first for whatever this collection
+    runs in the worktree, and in shells by O(parallel.worktrees.env_file#module:shell).
   - No work is lost. Uncommitted, untracked and ignored files, unpushed commits and operations under way (a rebase, say)
     keep a worktree from being removed, and O(force=true) saves them first.
   - Calls that run at once for the same repository wait for each other.
@@ -26,6 +35,7 @@ description:
     call of this module brings that up to date, as the user has it who runs the call.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
+  - parallel.worktrees.excluded
 attributes:
   check_mode:
     support: full
@@ -101,6 +111,61 @@ options:
             the mark. The worktree and its branch stay. The mark says so, too, where this is not given.
         type: bool
         default: false
+      links:
+        description:
+          - What to link to. A symbolic link of ours that points elsewhere is replaced.
+          - A C(node_modules) with links to the project's own packages (a workspace of npm, pnpm or yarn) becomes a
+            folder whose entries are linked one by one. Those packages are the worktree's own. Every call brings the
+            entries up to date, and leaves what somebody has put in their place.
+          - A C(vendor) of composer, and a virtual environment in which packages of the main tree are installed, draw
+            a warning, as they lead to its code.
+        type: list
+        elements: dict
+        default: []
+        suboptions: &entry
+          path:
+            description:
+              - Where it goes, from O(worktrees[].path). A path that leads out of the worktree, as text or through a
+                symbolic link, is refused.
+            type: str
+            required: true
+          source:
+            description:
+              - Where it comes from, absolute or from O(worktrees[].repo). It defaults to the same path.
+            type: str
+          optional:
+            description:
+              - Whether to pass over a source that does not exist. It is a failure otherwise.
+            type: bool
+            default: false
+      copies:
+        description:
+          - What to copy, with times and modes. The copy shares its blocks with the source where the file system can
+            (Btrfs, XFS and others), and so takes no time and no space.
+          - A copy that was made before stays as it is, even if its source has changed since. Remove it to get a new
+            one.
+          - In a copied virtual environment, and in the programs of a copied C(node_modules), the paths of the main tree
+            become those of the worktree. An environment of conda is refused.
+        type: list
+        elements: dict
+        default: []
+        suboptions: *entry
+      installed:
+        description:
+          - Folders of dependencies that a set-up command makes. Where a link of ours is in the place of one, it is
+            removed.
+        type: list
+        elements: str
+        default: []
+      include:
+        description:
+          - A file in O(worktrees[].repo) with patterns as in C(.gitignore). What it matches is copied too, if git
+            ignores it; git itself decides both. It may well not exist.
+          - A place where something is stays as it is. Nothing is copied that O(worktrees[].links) or
+            O(worktrees[].copies) name, nor of other worktrees.
+          - Empty, there is no such file.
+        type: str
+        default: .worktreeinclude
   owner:
     description:
       - To whom the worktrees belong, as in V(shop/fix-login), the workspace and the task.
@@ -172,7 +237,8 @@ options:
 requirements:
   - git >= 2.36
 seealso:
-  - module: parallel.worktrees.worktree_files
+  - module: parallel.worktrees.env_file
+  - module: parallel.worktrees.worktree_setup
   - module: ansible.builtin.git
 """
 
@@ -191,6 +257,22 @@ EXAMPLES = r"""
         path: .worktrees/fix-login
         branch: fix-login
   register: made
+
+- name: A worktree that shares the dependencies of the main working tree, and has a copy of the uploads
+  parallel.worktrees.git_worktree:
+    owner: shop/fix-login
+    worktrees:
+      - name: backend
+        repo: "{{ workspace_root }}/backend"
+        path: .worktrees/fix-login
+        branch: fix-login
+        links:
+          - path: vendor
+        copies:
+          - path: storage/uploads
+            optional: true
+          - path: config/local.ini
+            source: config/local.ini.example
 
 - name: See what a removal would lose, without removing anything
   parallel.worktrees.git_worktree:
@@ -231,6 +313,9 @@ actions:
   elements: str
   sample:
     - make worktree /srv/shop/backend/.worktrees/fix-login on branch fix-login
+    - link /srv/shop/backend/.worktrees/fix-login/vendor from /srv/shop/backend/vendor
+    - copy /srv/shop/backend/.worktrees/fix-login/uploads from /srv/shop/backend/uploads (full copy)
+    - guard the shared dependencies of /srv/shop/backend/.worktrees/fix-login
 worktrees:
   description: The worktrees, in the order given.
   returned: success and O(state=present)
@@ -392,8 +477,10 @@ code:
 failure:
   description:
     - V(user) for what is refused, before anything is touched. That is a wrong path, branch or base, a place or a branch
-      that is taken, a worktree of somebody else, or work that would be lost.
-    - V(environment) if git or the file system did not do its part, or cannot tell what would be lost.
+      that is taken, a worktree of somebody else, work that would be lost, or a link or copy that leads out of the
+      worktree or to a place where something is that this collection did not write.
+    - V(environment) if git or the file system did not do its part, cannot tell what would be lost, or the source of a
+      link or copy is missing.
     - V(partial) if some repositories are done and at least one is not.
   returned: failure
   type: str

@@ -15,7 +15,7 @@ description:
   - Runs a line of shell in a folder, with the environment of a task, and returns what it prints.
   - The password of the task's database is put into the command's environment only. Results and messages have a mask in
     its place.
-  - Where M(parallel.worktrees.worktree_files) has put a guard of shared dependencies, it comes first on the PATH.
+  - Where M(parallel.worktrees.git_worktree) has put a guard of shared dependencies, it comes first on the PATH.
   - The command has nothing on its standard input, and no limit of time.
 extends_documentation_fragment:
   - parallel.worktrees.attributes

@@ -88,7 +88,7 @@ options:
       - The file that keeps the password of the task's database.
     type: path
 seealso:
-  - module: parallel.worktrees.worktree_files
+  - module: parallel.worktrees.git_worktree
 """
 
 EXAMPLES = r"""

@@ -560,6 +560,7 @@ def test_a_file_that_is_missing_is_an_environment_error(space, own):
     vendor.rmdir()
     try:
         space.provision(name).refused("environment", str(vendor), "missing")
+        assert space.traces(name) == [], "it is refused before anything is made"
     finally:
         vendor.mkdir()
     space.provision(name).must()

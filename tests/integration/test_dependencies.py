@@ -11,9 +11,9 @@ import subprocess
 import sys
 
 import pytest
-from integration.repos import call, git, refused, status, succeeded
+from integration.repos import SPACE, call, git, refused, status, succeeded
 
-from ansible_collections.parallel.worktrees.plugins.module_utils import _guard, _workspace, _worktree_files
+from ansible_collections.parallel.worktrees.plugins.module_utils import _guard, _workspace, _worktrees
 
 SHIM = '#!/bin/sh\nexport NODE_PATH="{}/node_modules/.pnpm/node_modules"\n'
 
@@ -39,7 +39,7 @@ def files(app, *dependencies, check=False):
     """The call that the role makes for a repository of the workspace file."""
     repo = {"name": "app", "path": str(app), "dependencies": list(dependencies)}
     whole = _workspace.worktree_set([repo], root="/", folder=".worktrees/fix", branch="fix")
-    return call(_worktree_files, check=check, worktrees=_workspace.view(whole, "worktree_files"))
+    return call(_worktrees, check=check, owner=f"{SPACE}/fix", worktrees=_workspace.view(whole, "git_worktree"))
 
 
 @pytest.fixture

@@ -132,7 +132,6 @@ USUAL: dict[str, dict[str, t.Any]] = {
     "task_record": {"workspace": "{{ workspace_name }}", "root": "{{ root }}", "task": "fix"},
     "task_plan": PLAN,
     "task_analysis": {"task": "fix", "worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}]},
-    "worktree_files": {"worktrees": [{**BACKEND, "links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}]},
     "task_gate": {"worktrees": [SET_UP], "checks": [{"name": "here", "command": "pwd"}], "title": "fix"},
     "worktree_hooks": {"worktrees": [{**SET_UP, "submodules": ["migrations"]}], "task": "fix"},
     "task_integration": {
@@ -220,6 +219,8 @@ PROBE = "pwd; umask; ulimit -n; readlink /proc/self/fd/0; env | grep -v RECORD_F
 VARIABLES = {"NUMBER": 1, "NOTHING": None, "TEXT": "ü", "SECRET": DATABASE_PASSWORD}
 FACTS = {"name": "fix", "branch": "fix", "slot": 1, "ports": {"web": "{{ base + 11 }}"}, "worktrees": {"backend": TREE}}
 
+FIRST = USUAL["git_worktree"]["worktrees"][0]
+FILES = {"links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}
 NO_WORKTREES: dict[str, t.Any] = {"worktrees": [], "files": [], "shell": None}
 ANOTHER = "{{ workspace_name }}/another"
 EMBEDDED: dict[str, t.Any] = {
@@ -266,8 +267,11 @@ CALLS = [
     call("git_worktree_info", BAD, repos="backend"),
     # What is in them
     call("task_exec", CHANGED, command=GROUND, folder=BACKEND["source"]),
-    *life("worktree_files", {"worktrees": [{**BACKEND, "links": [{"path": "../out"}]}]}),
-    call("worktree_files", ENVIRONMENT, worktrees=[{**BACKEND, "links": [{"path": "missing"}]}]),
+    call("git_worktree", CHANGED, check=True, worktrees=[{**FIRST, **FILES}]),
+    call("git_worktree", CHANGED, worktrees=[{**FIRST, **FILES}]),
+    call("git_worktree", SAME, worktrees=[{**FIRST, **FILES}]),
+    call("git_worktree", USER, worktrees=[{**FIRST, "links": [{"path": "../out"}]}]),
+    call("git_worktree", ENVIRONMENT, worktrees=[{**FIRST, "links": [{"path": "missing"}]}]),
     *life("env_file", {"files": [{"repo": "backend", "path": "../out", "content": "A=1\n"}]}),
     call("env_file", ENVIRONMENT, password_file="{{ root }}/missing"),
     call("env_file", BAD, files=[{"repo": "backend"}]),

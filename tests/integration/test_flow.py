@@ -12,7 +12,7 @@ from integration import workspaces
 
 MOST_FOR_PROVISION = 6
 MOST_FOR_TEARDOWN = 5
-OPTIONAL = {"Env files", "Links and copies", "Agent rules", "Set-up commands", "Hooks", "Gate"}
+OPTIONAL = {"Env files", "Agent rules", "Set-up commands", "Hooks", "Gate"}
 """One module more for each that is in use."""
 
 

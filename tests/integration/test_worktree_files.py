@@ -1,7 +1,7 @@
 # Copyright (c) parallel.worktrees contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""worktree_files on real repositories: what .worktreeinclude brings, dependencies in each way, and their guard."""
+"""Links and copies on real repositories: what .worktreeinclude brings, dependencies in each way, and their guard."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import typing as t
 
 import pytest
-from integration.repos import call, git, refused, status, succeeded
+from integration.repos import SPACE, call, git, refused, status, succeeded
 
 from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _analysis,
@@ -22,7 +23,7 @@ from ansible_collections.parallel.worktrees.plugins.module_utils import (
     _guard,
     _hooks,
     _workspace,
-    _worktree_files,
+    _worktrees,
 )
 
 
@@ -54,13 +55,65 @@ def files(app, *, check=False, **repo):
     whole = _workspace.worktree_set(
         [{"name": "app", "path": str(app), **repo}], root="/", folder=".worktrees/fix", branch="fix"
     )
-    return call(_worktree_files, check=check, worktrees=_workspace.view(whole, "worktree_files"))
+    return call(_worktrees, check=check, owner=f"{SPACE}/fix", worktrees=_workspace.view(whole, "git_worktree"))
 
 
 def there(tree):
     """The files of a worktree that git does not track."""
     found = git(tree, "ls-files", "--others", "-z").split("\0")
     return sorted(path for path in found if path)
+
+
+# In the call that makes the worktree
+
+
+def test_one_call_makes_the_worktree_and_what_is_in_it(sample):
+    write(sample.app, "vendor/one", "uploads/day")
+    member = {**sample.member("app"), "links": [{"path": "vendor"}], "copies": [{"path": "uploads"}]}
+    asked: dict[str, t.Any] = {"owner": f"{SPACE}/fix", "worktrees": [member]}
+    planned = succeeded(call(_worktrees, check=True, **asked))
+    tree = sample.tree("app")
+    assert not tree.exists()
+    made = succeeded(call(_worktrees, **asked))
+    assert [line.partition(" (full")[0].partition(" (shared")[0] for line in made["actions"]] == planned["actions"]
+    assert [line.split()[0] for line in made["actions"]] == ["make", "link", "copy", "guard"]
+    assert (tree / "vendor").is_symlink()
+    assert (tree / "uploads" / "day").exists()
+    assert status(tree) == ""
+    assert not succeeded(call(_worktrees, **asked))["changed"]
+    # A removal needs to know nothing of it.
+    sample.remove("app", disposable=[])
+    assert (sample.app / "vendor" / "one").exists()
+
+
+@pytest.mark.parametrize(
+    ("entries", "failure", "words"),
+    [
+        ({"links": [{"path": "missing"}]}, "environment", "cannot link"),
+        ({"copies": [{"path": "missing"}]}, "environment", "cannot copy"),
+        ({"links": [{"path": "../out"}]}, "user", "leads out of the worktree"),
+        ({"checkout": False, "links": [{"path": "README"}]}, "user", "has checkout: false"),
+    ],
+)
+@pytest.mark.parametrize("check", [False, True])
+def test_what_cannot_be_placed_is_refused_before_anything_is_made(sample, entries, failure, words, check):
+    members = [sample.member("backend"), {**sample.member("app"), **entries}]
+    refused(call(_worktrees, check=check, owner=f"{SPACE}/fix", worktrees=members), failure, words)
+    for name in ("backend", "app"):
+        assert not sample.tree(name).exists()
+        assert "fix" not in git(getattr(sample, name), "branch", "--list", "fix")
+
+
+def test_what_somebody_put_there_is_refused_and_the_worktrees_stay(sample):
+    sample.make("app")
+    (sample.tree("app") / "build").mkdir()
+    write(sample.app, "build/one")
+    member = {**sample.member("app"), "links": [{"path": "build"}]}
+    members = [sample.member("docs"), member]
+    result = call(_worktrees, owner=f"{SPACE}/fix", worktrees=members)
+    refused(result, "user", "build")
+    assert result["changed"]
+    assert sample.tree("docs").is_dir()
 
 
 # .worktreeinclude
@@ -168,7 +221,7 @@ def test_a_copy_says_truly_which_way_it_took(place):
     write(app, ".gitignore", text="node_modules\n")
     git(app, "add", "--all")
     git(app, "commit", "--quiet", "--message", "first")
-    git(app, "worktree", "add", "--quiet", "-b", "fix", ".worktrees/fix")
+    succeeded(files(app))
     write(app, "node_modules/p/big", text="x" * 32 * 2**20)
     probe = ["cp", "--reflink=always", app / "README", place / "probe"]
     can = subprocess.run(probe, check=False, capture_output=True).returncode == 0

@@ -36,7 +36,7 @@ def test_one_word_says_it(usual, own, planned, expected):
     former = [] if planned is None else [{"name": "docs", "path": "/srv/docs/x", "branch": "x", "checkout": planned}]
     complete = worktree_set(entry, checkout=usual, planned=former)
     assert [one["checkout"] for one in _workspace.view(complete, "git_worktree")] == [expected]
-    for module in ("worktree_files", "env_file", "worktree_setup", "worktree_hooks", "agent_file"):
+    for module in ("env_file", "worktree_setup", "worktree_hooks", "agent_file"):
         assert bool(_workspace.view(complete, module)) == expected
     assert _workspace.view(complete, "task_info") == [{"name": "docs", "repo": "/srv/docs"}]
 
