@@ -78,7 +78,10 @@ class LookupModule(LookupBase):
     def _given_with_at(self) -> str:
         """The first of the ``-e @FILE`` that lists repositories: others may hold secrets, or the task."""
         for text in context.CLIARGS.get("extra_vars") or ():
-            if text.startswith("@") and _LISTS_REPOSITORIES in (self._loader.load_from_file(text[1:]) or ()):
+            # Ansible calls it unsafe where it makes no copy, and a copy for each look is slow.
+            if text.startswith("@") and _LISTS_REPOSITORIES in (
+                self._loader.load_from_file(text[1:], unsafe=True) or ()
+            ):
                 return str(pathlib.Path(text[1:]).absolute())
         return ""
 
