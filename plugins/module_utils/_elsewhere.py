@@ -41,9 +41,10 @@ def unique_commits(
     :raises EnvironmentFailure: git cannot say; that is not a no.
     """
     tips, but, held = list(tips), list(but), list(held)
-    holders = _git_files.refs(repository.common, HOLDERS) or {}
-    if {*tips} <= {*held, *(commit for ref, commit in holders.items() if ref.removeprefix("refs/heads/") not in but)}:
-        return []
+    for some in (("refs/remotes",), HOLDERS):  # the remotes have few refs, and mostly what it is
+        refs = _git_files.refs(repository.common, some) or {}
+        if {*tips} <= {*held, *(commit for ref, commit in refs.items() if ref.removeprefix("refs/heads/") not in but)}:
+            return []
     heads, *others = HOLDERS
     exclude = [f"--exclude={heads}/{branch}" for branch in but]
     return repository.must(

@@ -192,43 +192,44 @@ def is_bare(common: str) -> bool | None:
     return None if settings is None or "core.bare" not in settings else is_true(settings, "core.bare")
 
 
-def is_marked(index: str) -> bool:
-    """Whether an index may have a submodule, or a file that git was told not to look at: False is certain."""
+def submodules_in(index: str) -> list[str] | None:
+    """The paths of submodules in an index; None as well where it has a file that git was told not to look at."""
     try:
         with open(index, "rb") as file:
             data = file.read()
         is_whole = hashlib.sha1(data[:-_ID], usedforsecurity=False).digest() == data[-_ID:]
-        return not is_whole or _is_marked(data)
+        return _submodules_in(data) if is_whole else None
     except (OSError, struct.error):
-        return True
+        return None
 
 
 _ID = 20
 """The bytes of an object's id, and of the checksum that an index ends with (SHA-1)."""
 _ENTRY = struct.Struct(f">24xI12x{_ID}xH")
 """The mode and the flags of an entry of an index, which its path follows."""
-_ORDINARY = (0o100644, 0o100755, 0o120000)
+_SUBMODULE, *_FILES = (0o160000, 0o100644, 0o100755, 0o120000)
 _ASSUME_VALID, _EXTENDED, _NAME_LENGTH = 0x8000, 0x4000, 0x0FFF
 
 
-def _is_marked(data: bytes) -> bool:
-    """Walk over all entries of an index; anything unusual is taken for a mark."""
+def _submodules_in(data: bytes) -> list[str] | None:
     signature, version, entries = struct.unpack_from(">4sII", data)
     if signature != b"DIRC" or version not in (2, 3):
-        return True
-    place = 12
+        return None
+    found, place = [], 12
     for _number in range(entries):
         mode, flags = _ENTRY.unpack_from(data, place)
-        length = flags & _NAME_LENGTH
-        if mode not in _ORDINARY or flags & (_ASSUME_VALID | _EXTENDED) or length == _NAME_LENGTH:
-            return True
-        end = place + _ENTRY.size + length
-        if data[end : end + 1] != b"\0":
-            return True
+        length, begin = flags & _NAME_LENGTH, place + _ENTRY.size
+        if mode not in (_SUBMODULE, *_FILES) or flags & (_ASSUME_VALID | _EXTENDED) or length == _NAME_LENGTH:
+            return None
+        path = data[begin : begin + length]
+        if b"\0" in path or data[begin + length : begin + length + 1] != b"\0":
+            return None
+        if mode == _SUBMODULE:
+            found.append(os.fsdecode(path))
         place += (_ENTRY.size + length + 8) & ~7
     while place < len(data) - _ID:
         name, length = struct.unpack_from(">4sI", data, place)
         if not name[:1].isupper():
-            return True  # an extension without which the entries are not all, such as that of a split index
+            return None  # an extension without which the entries are not all, such as that of a split index
         place += 8 + length
-    return place != len(data) - _ID
+    return list(dict.fromkeys(found)) if place == len(data) - _ID else None

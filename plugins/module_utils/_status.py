@@ -27,18 +27,16 @@ from . import (
     _reservations,
     _shared,
     _task_branch,
-    _top_level,
     _trash,
-    _whereabouts,
     _work,
+    _worktree_status,
 )
 from ._door import Params, Result, filled
 from ._errors import EnvironmentFailure, WorktreesError
-from ._git import MAKING, Listed, Repository
+from ._git import MAKING, Repository
 from ._identity import expand
 from ._leases import Lease
-from ._lone_branches import LoneBranch
-from ._manifest import Manifest, repository_of
+from ._manifest import Manifest
 from ._records import age
 from ._registry import Kept, Record, owner_of, task_of
 
@@ -99,15 +97,21 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
             raise _registry.unknown(name, params["workspace"], names)
     silent: dict[str, str] = {}
     databases = _all_databases([*every, *kept.values()], params, ours, silent)
+    repositories = _worktree_status.Repositories()
+
+    def look(record: Record) -> dict[str, t.Any]:
+        worktrees = _worktree_status.look_at(record, repositories, params["disposable"])
+        return _task(record, worktrees, leases, databases, silent)
+
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        tasks = list(pool.map(lambda record: _task(record, leases, databases, silent, params["disposable"]), records))
+        tasks = list(pool.map(look, records))
     for task in tasks:
         task["reservations"] = [
             {**dataclasses.asdict(one), "told": str(one)}
             for one in reserved[task["workspace"]]
             if one.task == task["name"]
         ]
-    orphans = [] if wanted else _orphans(params, every, leases, known, databases, kept, ours)
+    orphans = [] if wanted else _orphans(params, every, repositories, leases, known, databases, kept, ours)
     if params["format"] == "json":
         told = [{key: value for key, value in task.items() if key != "plan"} for task in tasks]
         report = json.dumps({"tasks": told, "orphans": orphans}, indent=2, sort_keys=True)
@@ -129,19 +133,14 @@ def operation(params: Params, *, check: bool) -> Result:  # noqa: ARG001 - it to
 
 def _task(
     record: Record,
+    worktrees: list[dict[str, t.Any]],
     leases: t.Mapping[tuple[str, str], Lease],
     databases: t.Mapping[str, dict[str, t.Any]],
     silent: t.Mapping[str, str],
-    disposable: t.Sequence[str],
 ) -> dict[str, t.Any]:
     name = record.identity.name
     lease = leases.get((record.workspace, name))
-    drift = []
-    worktrees = []
-    for planned in record.plan.get("worktrees", []):
-        about = _worktree(planned, record, disposable)
-        worktrees.append(about)
-        drift += about.pop("drift")
+    drift = [line for about in worktrees for line in about.pop("drift")]
     database = dict(record.plan.get("database") or {})
     if database:
         state, fault = _database_state(
@@ -177,114 +176,6 @@ def _task(
         "drift": drift,
         "plan": record.plan,
     }
-
-
-def _worktree(planned: dict[str, t.Any], record: Record, disposable: t.Sequence[str]) -> dict[str, t.Any]:
-    """One worktree in three ways: the record names it, its folder is there, git lists it."""
-    path = planned["path"]
-    about: dict[str, t.Any] = {"name": planned["name"], "path": path, "branch": None, "state": "clean", "drift": []}
-    if path is None:
-        return _lone_branch(planned, record, about)
-    exists = os.path.isdir(path)
-    try:
-        repository = Repository.at(planned["repo"], planned["name"])
-        listed = _listed_at(repository, path)
-        if moved := None if listed else _moved(repository, planned, record):
-            about["state"] = "moved"
-            about["drift"].append(f"worktree of {planned['name']} was moved to {moved}")
-            return about
-        if not exists and listed and (admin := repository.admin_of(path)):
-            _whereabouts.refuse_unmounted(planned["name"], path, Manifest.in_admin(path, admin))
-        if not exists or listed is None:
-            about["state"] = "missing"
-            if record.state == "ready" or exists or listed:
-                where = "its folder is gone" if not exists else "git does not list it"
-                about["drift"].append(f"worktree of {planned['name']}: {where}")
-            return about
-        about["branch"] = listed.branch
-        if listed.lock == MAKING:
-            about["state"] = "half-made"
-            return about
-        _look(about, repository, listed, planned["branch"], disposable, planned.get("submodules", []))
-        if planned.get("submodules"):
-            _add_submodules(about, planned, disposable)
-    except WorktreesError as error:
-        about["state"] = "unknown"
-        about["drift"].append(error.message)
-    return about
-
-
-def _look(
-    about: dict[str, t.Any],
-    repository: Repository,
-    listed: Listed,
-    branch: str,
-    disposable: t.Sequence[str],
-    members: t.Sequence[str],
-) -> None:
-    """What is in a worktree and nowhere else, and whether it is as it was made."""
-    path = about["path"]
-    options: dict[str, t.Any] = {"disposable": disposable, "half_made": False}
-    work = _work.look(_work.Tree.at(repository, path), _work.Going(), members=members, **options)
-    about["state"] = "dirty" if work.files or work.under_way else "clean"
-    about["ahead"] = len(
-        _elsewhere.unique_commits(repository, [listed.head or "HEAD"], but=filter(None, [listed.branch]))
-    )
-    if listed.branch and listed.branch != branch:
-        about["drift"].append(f"worktree of {about['name']} is on branch {listed.branch}, not {branch}")
-    if found := _top_level.fault(path):
-        about["drift"].append(found)
-
-
-def _add_submodules(about: dict[str, t.Any], planned: dict[str, t.Any], disposable: t.Sequence[str]) -> None:
-    """Look at the submodules of a worktree too: what is in one of them is in the worktree."""
-    about["submodules"] = []
-    for within in planned["submodules"]:
-        name, path = f"{planned['name']}/{within}", os.path.join(planned["path"], within)
-        one: dict[str, t.Any] = {"name": name, "path": path, "branch": None, "state": "missing", "ahead": 0}
-        one["drift"] = []
-        repository = repository_of(path)
-        listed = _listed_at(repository, path) if repository else None
-        if repository is None or listed is None:
-            one["drift"].append(f"submodule {name}: it has no worktree of its own any more")
-        else:
-            one["branch"] = listed.branch
-            _look(one, repository, listed, planned["branch"], disposable, [])
-        about["drift"] += one.pop("drift")
-        about["submodules"].append(one)
-        about["ahead"] += one["ahead"]
-        if one["state"] == "dirty":
-            about["state"] = "dirty"
-
-
-def _moved(repository: Repository, planned: dict[str, t.Any], record: Record) -> str | None:
-    """Where a worktree is now that git does not list at its place."""
-    known = {os.path.realpath(one["path"]) for one in record.plan["worktrees"] if one["path"]}
-    moved = _whereabouts.moved_worktrees(repository, _worktrees(repository), record.owner, known)
-    return next((one.path for one in moved if one.branch == planned["branch"] or len(moved) == 1), None)
-
-
-def _lone_branch(planned: dict[str, t.Any], record: Record, about: dict[str, t.Any]) -> dict[str, t.Any]:
-    """The branch that a task has without a worktree."""
-    try:
-        repository = Repository.at(planned["repo"], planned["name"])
-        lone = LoneBranch(planned["name"], repository, planned["branch"])
-        with repository.locked():
-            lone.read(record.owner)
-        if lone.tip is None or not lone.is_ours:
-            about["state"] = "missing"
-            if record.state == "ready":
-                where = "is gone" if lone.tip is None else "is not marked as the task's any more"
-                about["drift"].append(f"branch of {planned['name']}: {lone.branch} {where}")
-            return about
-        about |= {"branch": lone.branch, "state": "branch only"}
-        about["ahead"] = len(_elsewhere.unique_commits(repository, [lone.tip], but=[lone.branch]))
-        if lone.branch != planned["branch"]:
-            about["drift"].append(f"branch of {planned['name']} is {lone.branch}, not {planned['branch']}")
-    except WorktreesError as error:
-        about["state"] = "unknown"
-        about["drift"].append(error.message)
-    return about
 
 
 def _all_databases(
@@ -366,6 +257,7 @@ def _database_state(
 def _orphans(
     params: Params,
     records: t.Sequence[Record],
+    repositories: _worktree_status.Repositories,
     leases: t.Mapping[tuple[str, str], Lease],
     known: set[str],
     databases: t.Mapping[str, dict[str, t.Any]],
@@ -387,9 +279,9 @@ def _orphans(
     planned = {os.path.realpath(one["path"]) for one in everything if one["path"]}
     for repo in params["repos"]:
         with contextlib.suppress(WorktreesError):
-            repository = Repository.at(repo["repo"], repo["name"])
+            repository = repositories.at(repo["repo"], repo["name"])
             orphans += _trash_of(repository)
-            for listed in _worktrees(repository)[1:]:
+            for listed in repositories.worktrees(repository)[1:]:
                 if os.path.realpath(listed.path) in planned:
                     continue
                 admin = repository.admin_of(listed.path)
@@ -430,16 +322,6 @@ def _trash_of(repository: Repository) -> list[dict[str, t.Any]]:
             for common in commons
             for place in _trash.left(common)
         ]
-
-
-def _worktrees(repository: Repository) -> list[Listed]:
-    with repository.locked():
-        return repository.worktrees()
-
-
-def _listed_at(repository: Repository, path: str) -> Listed | None:
-    real = os.path.realpath(path)
-    return next((one for one in _worktrees(repository) if os.path.realpath(one.path) == real), None)
 
 
 def _submodules(repository: Repository, worktree: str) -> list[str]:

@@ -377,8 +377,8 @@ class _Status:
 
 def _index_of(tree: Tree, env: t.Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Files that git was told not to look at (assume-unchanged, skip-worktree), by path; and paths of submodules."""
-    if not (env or _git_files.is_marked(os.path.join(tree.admin, "index"))):
-        return {}, []
+    if not env and (plain := _git_files.submodules_in(os.path.join(tree.admin, "index"))) is not None:
+        return {}, plain
     text = tree.must("ls-files", "-v", "-z", "--stage", env=env)
     flagged, gitlinks = {}, []
     for entry in filter(None, text.split("\0")):

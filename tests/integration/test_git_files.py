@@ -160,6 +160,10 @@ UNMARKED: dict[str, Way] = {
         git(tree, "commit", "--quiet", "--all", "--message", "main"),
         failing(tree, "merge", "--quiet", "other"),
     ),
+    "a submodule": lambda tree: git(tree, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub"),
+    "a submodule whose name is no text": lambda tree: git(
+        tree, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},{os.fsdecode(bytes([255]))}/sub"
+    ),
     "no file": lambda tree: git(tree, "rm", "--quiet", "-r", "--cached", "."),
     "what else git keeps there": lambda tree: (
         git(tree, "update-index", "--untracked-cache"),
@@ -169,7 +173,6 @@ UNMARKED: dict[str, Way] = {
 MARKED: dict[str, Way] = {
     "a file that is taken for unchanged": lambda tree: mark(tree, "--assume-unchanged"),
     "a file to skip": lambda tree: mark(tree, "--skip-worktree"),
-    "a submodule": lambda tree: git(tree, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub"),
     "a file that is to be added": lambda tree: (
         (tree / "new").write_text("new\n"),
         git(tree, "add", "--intent-to-add", "new"),
@@ -191,10 +194,12 @@ MARKED: dict[str, Way] = {
 @pytest.mark.parametrize("way", UNMARKED)
 def test_an_index_without_marks(sample, way):
     UNMARKED[way](sample.app)
-    assert not _git_files.is_marked(str(sample.app / ".git" / "index"))
+    listed = git(sample.app, "ls-files", "-z", "--stage").split("\0")
+    submodules = [entry.partition("\t")[2] for entry in listed if entry.startswith("160000 ")]
+    assert _git_files.submodules_in(str(sample.app / ".git" / "index")) == submodules
 
 
 @pytest.mark.parametrize("way", MARKED)
 def test_an_index_with_marks_or_in_doubt(sample, way):
     MARKED[way](sample.app)
-    assert _git_files.is_marked(str(sample.app / ".git" / "index"))
+    assert _git_files.submodules_in(str(sample.app / ".git" / "index")) is None

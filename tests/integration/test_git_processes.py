@@ -13,7 +13,7 @@ import pytest
 from integration import workspaces
 
 PLACE = re.compile(r"(?<= )(-C|-c|--file) \S+ |--literal-pathspecs ")
-LIMITS = {"provision": 30, "teardown": 18}
+LIMITS = {"provision": 30, "status": 5, "teardown": 15}
 
 
 @pytest.fixture(scope="module")
