@@ -78,7 +78,7 @@ options:
       checkout:
         description:
           - Whether to check the branch out, in a worktree. Otherwise there is the branch alone, made in nobody's tree,
-            and it may be checked out anywhere. A line in the repository's configuration says whose it is.
+            and it may be checked out anywhere. A line in the repository's configuration names its owner.
           - With O(state=absent) and O(delete_branch=true), such a branch stays where it is checked out, see RV(notes).
         type: bool
         default: true
@@ -168,7 +168,7 @@ options:
         default: .worktreeinclude
   owner:
     description:
-      - To whom the worktrees belong, as in V(shop/fix-login), the workspace and the task.
+      - The owner of the worktrees, as in V(shop/fix-login), the workspace and the task.
     type: str
     required: true
   ports:

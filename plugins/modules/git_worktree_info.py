@@ -12,7 +12,7 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Tells of a linked worktree which of several repositories it is of, its branch, and whose it is.
+  - Tells of a linked worktree which of several repositories it is of, its branch, and its owner.
   - It may have been made by another tool. M(parallel.worktrees.git_worktree) can adopt such a one.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
@@ -104,7 +104,7 @@ worktree:
       type: str
       sample: feat/oauth_v2
     owner:
-      description: The mark that says to whom it belongs; V(none) where there is no mark.
+      description: Its owner, from its mark; V(none) where there is no mark.
       type: str
       sample: shop/feat/oauth_v2@9dda1566
     adopt:

@@ -19,7 +19,7 @@ description:
     name comes or goes, nobody who is connected to another notices.
   - A branch has one user, who acts as the owner of all that is in the database. Roles that came with the data cannot
     log in. The server archives nothing, replicates nothing, and knows no primary, so it never touches its source.
-  - The mark of its volume says whose a branch is. What another owner, or nobody, has made is neither used nor
+  - The mark of its volume names the owner of a branch. What another owner, or nobody, has made is neither used nor
     destroyed.
   - A run that was killed is finished by the next one. Runs for one branch wait for each other.
 extends_documentation_fragment:
@@ -42,7 +42,7 @@ options:
     required: true
   owner:
     description:
-      - To whom the branch belongs, kept in its mark.
+      - The owner of the branch, as in V(shop/fix-login@9dda1566), kept in its mark.
     type: str
     required: true
   state:

@@ -12,7 +12,7 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Tells of each branch whose it is, what it is a copy of, how much of the pool it has for itself, how many sessions
+  - Tells of each branch its owner, what it is a copy of, how much of the pool it has for itself, how many sessions
     are in it, and when it expires. Changes nothing.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
@@ -67,7 +67,7 @@ branches:
       description: Name of the branch, by which PgBouncer knows it.
       type: str
     owner:
-      description: Whose it is.
+      description: Its owner, from its mark.
       type: str
     phase:
       description: V(ready), or what a run is at, or has left when it was killed.

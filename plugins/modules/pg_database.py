@@ -66,7 +66,7 @@ options:
     required: true
   owner:
     description:
-      - To whom the database belongs, as in V(shop/fix-login@9dda1566), the workspace, the task and the registry.
+      - The owner of the database, as in V(shop/fix-login@9dda1566), the workspace, the task and the registry.
       - It is kept in a label of the container, in C(cluster.json) beside the data of a cluster, and in comments on
         databases and role.
       - A database of this name with another owner, or with none, is refused.

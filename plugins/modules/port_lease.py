@@ -45,7 +45,7 @@ options:
     required: true
   owners:
     description:
-      - Who gets a lease, or releases it. An owner is mostly the name of a task.
+      - The owners that get a lease, or release it. An owner is mostly the name of a task.
     type: list
     elements: str
     required: true
@@ -178,7 +178,7 @@ leases:
   elements: dict
   contains:
     owner:
-      description: Who has it.
+      description: Its owner, as in O(owners).
       type: str
       sample: fix-login
     slot:

@@ -95,7 +95,7 @@ tasks:
       type: str
       sample: fix-login
     owner:
-      description: The mark that whatever belongs to it carries.
+      description: The owner of all that is made for the task, as its mark names it.
       type: str
       sample: shop/fix-login@9dda1566
     workspace:
@@ -268,7 +268,7 @@ orphans:
       type: str
       sample: /srv/shop/backend/.worktrees/mend-cart
     owner:
-      description: The mark; V(none) for a worktree whose making was killed before it got one.
+      description: Its owner, from its mark; V(none) for a worktree whose making was killed before it got one.
       type: str
       sample: shop/mend-cart@9dda1566
     ours:

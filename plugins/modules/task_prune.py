@@ -82,7 +82,7 @@ branches:
       description: Name of the branch.
       type: str
     owner:
-      description: Whose it is.
+      description: Its owner, from its mark.
       type: str
 actions:
   description: What was removed, or would be in check mode. Empty unless O(apply=true).
