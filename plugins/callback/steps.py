@@ -14,13 +14,13 @@ author: parallel.worktrees contributors (@parallel-worktrees)
 description:
   - Shows each Ansible task as one line with its time, however many hosts took part, and names the hosts that failed.
     On a terminal the running step is shown and rewritten. Elsewhere its line is printed when it has ended.
-  - Not shown, unless with C(-v), are skipped steps, steps whose name or one of whose tags begins with an underscore,
-    and steps that only steer the playbook, such as C(set_fact), C(add_host), C(assert) or an include.
+  - Not shown, unless with C(-v), are skipped steps, steps with the tag C(quiet), and steps that only steer the
+    playbook, such as C(set_fact), C(add_host), C(assert) or an include.
   - The result of a task may carry RV(ignore:summary), printed after the steps in the order of the hosts,
     RV(ignore:report), printed after the steps as it is, and RV(ignore:actions), a list of what was done, shown in
     check mode and with C(-v).
-  - A play whose name begins with C(Report) shows no steps and tells its failures on standard error. A playbook of such
-    plays alone prints its reports and nothing else, so that they can be piped into another program.
+  - A play with the tag C(report) shows no steps and prints its failures on standard error. A playbook of such plays
+    alone prints its reports and nothing else, so that they can be piped into another program.
   - With the variable C(format=json) every line goes to standard error but the answer, which is one JSON document. Of a
     call that names one task it is the object of that task; of one that names several (C(task=a,b), C(count),
     C(all_tasks)) it is a dictionary whose C(tasks) is a list of these. A task that was refused or has failed is among
@@ -59,6 +59,8 @@ if t.TYPE_CHECKING:
 
 QUIET_ACTIONS = {"add_host", "assert", "group_by", "include_role", "include_tasks", "include_vars", "meta", "pause"}
 QUIET_ACTIONS |= {"set_fact", "set_stats", "validate_argument_spec"}
+QUIET, REPORT = "quiet", "report"
+"""The tags of an Ansible task that is not shown, and of a play that shows its report alone."""
 FAILURES = {"user": "  [user error]", "environment": "  [environment error]", "partial": "  [partial failure]"}
 CRASH = re.compile(r"Task failed: (Module failed: )?")
 
@@ -199,7 +201,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_play_start(self, play: Play) -> None:
         self._finish(self._steps)
         name = play.get_name().strip()
-        self._is_report = name.startswith("Report")
+        self._is_report = REPORT in play.tags
         given = play.get_variable_manager().extra_vars
         self._is_json = given.get("format") == "json"
         self._is_several = names_several(given)
@@ -293,8 +295,7 @@ class CallbackModule(CallbackBase):
         if task._uuid not in self._steps:
             action = action_of(task)
             told = (task.name or action).strip()
-            is_quiet = action in QUIET_ACTIONS or any(str(word).startswith("_") for word in (told, *task.tags))
-            self._steps[task._uuid] = Step(told, is_quiet)
+            self._steps[task._uuid] = Step(told, is_quiet=action in QUIET_ACTIONS or QUIET in task.tags)
         return self._steps[task._uuid]
 
     def _parts(self, result: CallbackTaskResult) -> list[dict[str, t.Any]]:

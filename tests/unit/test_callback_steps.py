@@ -182,8 +182,8 @@ def test_reason(data: dict[str, t.Any], lines: list[str]) -> None:
 STEPS = """
 - tasks:
     - {name: Lease, act: {changed: true, actions: [slot 1, port 5001]}}
-    - {name: _internal, act: {changed: true}}
-    - {name: Internal by tag, act: {}, tags: _internal}
+    - {name: Internal, tags: [quiet], act: {changed: true}}
+    - {name: Internal by tag, act: {}, tags: Internal}
     - {name: Set, set_fact: {x: 1}}
     - {name: Skipped, act: {}, when: false}
     - {name: Loop, act: {changed: true, summary: "{{ item }} for {{ inventory_hostname }}"}, loop: [1, 2]}
@@ -234,7 +234,7 @@ def test_verbose_shows_what_is_hidden_but_no_secret(stage: Stage, verbosity: str
     run = stage.run(STEPS, verbosity, "--diff", "-e", '{"half": true}')
     lines = normal(run.stdout)
     assert "s3cret" not in run.stdout + run.stderr
-    assert {"Provision", "  _internal a T s changed", "  Skipped a T s skipped", "    slot 1"} <= set(lines)
+    assert {"Provision", "  Internal a T s changed", "  Skipped a T s skipped", "    slot 1"} <= set(lines)
     assert "IGNORED a Odd: it does not matter" in lines
     assert "a: 9 ok, 4 changed, 1 skipped, 1 ignored" in lines
     assert ("    {" in run.stdout) == (verbosity != "-v")
@@ -355,7 +355,7 @@ def test_batches_async_and_retries(stage: Stage) -> None:
 
 
 REPORT = """
-- {name: Report on all, tasks: [{name: Quietly, act: {changed: true, warnings: [beware]}},
+- {name: On all, tags: [report], tasks: [{name: Quietly, act: {changed: true, warnings: [beware]}},
                                 {name: Tell, act: {report: '{"tasks": []}', msg: not so,
                                                    failed: "{{ bad | default(false) }}"}}]}
 """
@@ -377,12 +377,14 @@ def test_report_fails_on_stderr(stage: Stage) -> None:
 
 
 def test_terminal_shows_the_running_step_in_colour(stage: Stage) -> None:
-    written = stage.terminal("[tasks: [{name: Env, act: {changed: true}}, {name: _hidden, act: {}}]]", hosts="a,b")
+    written = stage.terminal(
+        "[tasks: [{name: Env, act: {changed: true}}, {name: Hidden, tags: [quiet], act: {}}]]", hosts="a,b"
+    )
     live, _clear, rest = written.partition("\r\033[K")
     assert live == "  Env" + " " * 31
     assert f"  {'Env':<32}  1 of 2\r\033[K" in rest
     assert "\033[0;33m  Env " in rest
-    assert "_hidden" not in written
+    assert "Hidden" not in written
     plain = stage.terminal("[tasks: [{name: Env, act: {changed: true}}]]", NO_COLOR="1")
     assert "\033[0" not in plain
 
