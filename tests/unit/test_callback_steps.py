@@ -183,7 +183,6 @@ STEPS = """
 - tasks:
     - {name: Lease, act: {changed: true, actions: [slot 1, port 5001]}}
     - {name: Internal, tags: [quiet], act: {changed: true}}
-    - {name: Internal by tag, act: {}, tags: Internal}
     - {name: Set, set_fact: {x: 1}}
     - {name: Skipped, act: {}, when: false}
     - {name: Loop, act: {changed: true, summary: "{{ item }} for {{ inventory_hostname }}"}, loop: [1, 2]}
