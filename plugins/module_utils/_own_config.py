@@ -106,8 +106,13 @@ def _take_out(repository: Repository, admin: str) -> None:
 
 def is_allowed(common: str) -> bool:
     """Whether each worktree of a repository has a configuration of its own, as far as its configuration file says."""
-    settings = _git_files.config(os.path.join(common, "config"))
-    return settings is not None and _git_files.is_true(settings, "extensions.worktreeconfig") is True
+    path = os.path.join(common, "config")
+    settings = _git_files.config(path)
+    plain = None if settings is None else _git_files.is_true(settings, "extensions.worktreeconfig")
+    if plain is not None:
+        return plain
+    question = ("config", "--file", path, "--type=bool", "--get", "extensions.worktreeConfig")
+    return Repository(common, common).git(*question).stdout.strip() == "true"
 
 
 def allow(repository: Repository) -> None:
@@ -128,8 +133,6 @@ def allow(repository: Repository) -> None:
             return plain
         return repository.git("config", "--file", common, *options, "--get", name).stdout.rstrip("\n")
 
-    if value_of("extensions.worktreeconfig", "--type=bool") == "true":
-        return
     for name, *options in (("core.worktree",), ("core.bare", "--type=bool")):
         value = value_of(name, *options)
         if value not in ("", "false"):

@@ -140,6 +140,12 @@ def test_the_top_of_a_submodule_and_of_its_worktree(sample):
         assert _git_files.common_of(str(place)) == str(sample.backend / ".git" / "modules" / "migrations")
 
 
+def test_settings_that_are_left_to_git_change_nothing_the_second_time(sample):
+    append(sample.backend / ".git" / "modules" / "migrations" / "config", "[alias]\n\tx = a \\\nb\n")
+    assert sample.run()["changed"]
+    assert not sample.run()["changed"]
+
+
 def mark(tree: pathlib.Path, *words: str) -> str:
     return git(tree, "update-index", *words, "src/file1")
 
