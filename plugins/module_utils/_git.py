@@ -318,6 +318,11 @@ class Repository:
         found = self.git("rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}")
         return found.stdout.strip() if found.ok else None
 
+    def last_commit(self, commit: str) -> str:
+        """A commit for people: its short name, its subject and its day."""
+        doing = f"reading commit {commit} of {self.path}"
+        return self.must("log", "-1", "--date=short", "--format=%h %s (%cd)", commit, "--", doing=doing).strip()
+
     def branches(self, names: t.Iterable[str]) -> dict[str, str]:
         """Of these branches, those that exist, and all that are in their way (a and a/b), each with its commit."""
         prefixes = {"/".join(name.split("/")[: number + 1]) for name in names for number in range(name.count("/") + 1)}

@@ -102,11 +102,13 @@ def facts(known: dict[str, t.Any], worktrees: list[dict[str, t.Any]], database: 
     paths = {**others, **{one["name"]: one["path"] for one in worktrees if one["path"]}}
     # The branches of worktrees are named once and for all, whatever git calls them by now.
     frozen = {name: branch for name, branch in (known.get("branches") or {}).items() if name in known["worktrees"]}
+    taken = {name: commit for name, commit in (known.get("taken_up") or {}).items() if name in known["worktrees"]}
     return {
         **known,
         "worktrees": paths,
         "branches": {**{one["name"]: one["branch"] for one in worktrees}, **frozen},
         "existing_branches": [one["name"] for one in worktrees if one["existing_branch"] and not one["adopt"]],
+        "taken_up": {**taken, **{one["name"]: one["taken_up"] for one in worktrees if one["taken_up"]}},
         "database": database["database"],
         "databases": database["databases"],
     }

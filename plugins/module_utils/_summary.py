@@ -34,6 +34,7 @@ def provisioned(facts: dict[str, t.Any], *, style: str, check: bool, was_ready: 
     lone = {repo: branch for repo, branch in facts.get("branches", {}).items() if repo not in facts["worktrees"]}
     rows += [(repo, f"branch {branch}, without a worktree") for repo, branch in lone.items()]
     rows.append(("branch", facts["branch"]))
+    rows += [("taken up", f"{repo}: the branch, at {commit}") for repo, commit in facts.get("taken_up", {}).items()]
     if existing := facts.get("existing_branches"):
         rows.append(("note", f"the branch was there before the task, which never deletes it: {', '.join(existing)}"))
     if facts["slot"] is not None:

@@ -86,6 +86,10 @@ def operation(params: Params, *, check: bool) -> Result:
     return {**made, **together(made, placed)}
 
 
+CHANGING = ("commit", "existing_branch", "taken_up")
+"""The facts of a worktree that change with work."""
+
+
 @dataclasses.dataclass
 class Finding:
     """What stands where a member is wanted, and what it will begin with.
@@ -165,9 +169,7 @@ def _make_set(params: Params, *, check: bool) -> Result:
         "changed": bool(actions),
         "worktrees": facts,
         # What a later removal needs to know, in the terms of this module's parameters: nothing that changes with work.
-        "plan": [
-            {key: value for key, value in one.items() if key not in ("commit", "existing_branch")} for one in facts
-        ],
+        "plan": [{key: value for key, value in one.items() if key not in CHANGING} for one in facts],
         "actions": actions,
         "saved": saved,
         "diff": [
@@ -216,6 +218,7 @@ def _lone_facts(lone: LoneBranch) -> dict[str, t.Any]:
         "submodules": [],
         "adopt": False,
         "existing_branch": not lone.is_made,
+        "taken_up": None,
     }
 
 
@@ -231,7 +234,14 @@ def _facts(finding: Finding) -> dict[str, t.Any]:
         "submodules": [submodule.within for submodule in member.submodules],
         "adopt": member.adopt,
         "existing_branch": finding.is_used,
+        "taken_up": _taken_up(finding),
     }
+
+
+def _taken_up(finding: Finding) -> str | None:
+    """The last commit of a branch that exists and gets a worktree now."""
+    is_taken = finding.state == "none" and not finding.is_new and finding.start
+    return finding.member.repository.last_commit(str(finding.start)) if is_taken else None
 
 
 def _refuse_twins(members: t.Iterable[Member | LoneBranch]) -> None:

@@ -352,6 +352,12 @@ worktrees:
         - Whether the branch was there before the task. Such a branch is never deleted.
       type: bool
       sample: false
+    taken_up:
+      description:
+        - Of a branch that existed before its worktree is made, the last commit, as short name, subject and day.
+          V(none) for other branches.
+      type: str
+      sample: 5f2c1d9 Fix the login (2026-03-01)
     submodules:
       description: Paths of the submodules that have a worktree of their own in it.
       type: list

@@ -136,6 +136,11 @@ facts:
       type: dict
       sample:
         backend: fix-login
+    taken_up:
+      description: Of each repository whose branch existed before the task, the commit that the branch was at.
+      type: dict
+      sample:
+        backend: 5f2c1d9 Fix the login (2026-03-01)
     database:
       description: The task's database, as M(parallel.worktrees.pg_database) returns it.
       type: dict

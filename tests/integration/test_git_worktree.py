@@ -371,6 +371,14 @@ def test_a_base_that_nobody_has(sample):
     refused(sample.run(**with_base(sample, "nope")), "user", "no branch, tag or commit nope", "branch --all")
 
 
+def test_a_branch_that_is_taken_up_is_reported_with_its_last_commit(sample):
+    git(sample.docs, "branch", "again")
+    made = sample.make("docs", task="again")
+    assert made["worktrees"][0]["taken_up"] == git(sample.docs, "log", "-1", "--date=short", "--format=%h %s (%cd)")
+    assert "taken_up" not in made["plan"][0]
+    assert sample.make("docs", task="again")["worktrees"][0]["taken_up"] is None
+
+
 def test_a_branch_that_is_checked_out_elsewhere(sample):
     other = sample.root / "elsewhere"
     git(sample.docs, "worktree", "add", "--quiet", "-b", "fix", str(other))
