@@ -20,13 +20,13 @@ options:
     suboptions:
       name:
         description:
-          - What to call it; no two have one name.
+          - Name of the check, unique among the checks.
         type: str
         required: true
       command:
         description:
-          - A line for C(/bin/sh), which passes where it ends with 0. After one that failed, the later ones of that
-            worktree are skipped.
+          - A command line for C(/bin/sh), which passes where it ends with 0. After one that failed, the later ones of
+            that worktree are skipped.
         type: str
       folder:
         description:
@@ -82,15 +82,15 @@ options:
 options:
   variables:
     description:
-      - Environment variables of the commands, beside the inherited ones. Where a value has the placeholder of the
-        password, as has RV(parallel.worktrees.pg_database#module:database.url), the command gets the password.
-        One that is V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name
-        counts.
+      - Environment variables of the commands, in addition to the inherited variables. If a value contains the
+        placeholder of the password, as has RV(parallel.worktrees.pg_database#module:database.url), the command gets the
+        password. A variable with the value V(null) is not set. If an env file of the worktree
+        (M(parallel.worktrees.env_file)) sets the same variable, the value in the env file is used.
     type: dict
     default: {}
   password_file:
     description:
-      - The file that has the password. Without it, placeholders stay as they are.
+      - The file that contains the password. Without it, placeholders are not replaced.
     type: path
   database:
     description:

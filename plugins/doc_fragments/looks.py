@@ -13,8 +13,8 @@ options:
   registry:
     description:
       - The registry's file. One that is not there has no tasks.
-      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME) or, without that, in
-        C(~/.local/state).
+      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME), or in C(~/.local/state) if that
+        variable is not set.
     type: path
   repos:
     description:
@@ -25,7 +25,7 @@ options:
     suboptions:
       name:
         description:
-          - What to call the repository.
+          - Name of the repository.
         type: str
         required: true
       repo:
@@ -92,8 +92,9 @@ options:
         default: postgres
   disposable:
     description:
-      - Names of files and folders that are never work where git ignores them, as shell patterns.
-      - A clone in such a folder is work all the same where its remotes lack a commit or a file that it does not ignore.
+      - Shell patterns for names of files and folders. If git ignores such a file or folder, it never counts as work.
+      - A clone in such a folder still counts as work if its remotes lack one of its commits, or if it has a file that
+        is neither pushed nor ignored.
     type: list
     elements: str
     default:

@@ -12,13 +12,13 @@ class ModuleDocFragment:
 options:
   holder:
     description:
-      - The run that makes this call. The controller fills it in, so it need not be given.
+      - The run that makes this call. The controller sets this option, so you do not need to set it.
       - See O(parallel.worktrees.task_record#module:holder).
     type: dict
     suboptions:
       pid:
         description:
-          - Id of a process that lives as long as the run does.
+          - ID of a process that lives as long as the run.
         type: int
         required: true
       started:
@@ -33,7 +33,7 @@ options:
         required: true
       user:
         description:
-          - Whose run it is, told to the others.
+          - The user who started the run. Messages to other runs name this user.
         type: str
         required: true
 """

@@ -38,7 +38,7 @@ options:
     suboptions:
       name:
         description:
-          - What to call the repository.
+          - Name of the repository.
         type: str
         required: true
       path:
@@ -132,7 +132,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: name a path within it

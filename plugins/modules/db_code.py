@@ -56,9 +56,8 @@ package:
   type: str
 failure:
   description:
-    - V(user) if what was asked cannot be done as asked, for example because the folder has files in it that are not
-      ours.
-    - V(environment) if the machine did not do its part, for example because the folder cannot be written to.
+    - V(user) if the request is refused, for example because the folder has files in it that are not ours.
+    - V(environment) if an operation on the machine fails, for example because the folder cannot be written to.
   returned: failure
   type: str
   sample: environment

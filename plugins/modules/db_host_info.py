@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: db_host_info
-short_description: Tell how a DB host stands
+short_description: Report the state of a DB host
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Tells how much of the pool is free, how far sources are behind and how old their goldens are, all branches, and what
-    somebody should look into. It changes nothing.
+  - Reports the free space of the pool, the lag of each source, the age of its goldens, all branches, and the problems
+    that need attention. It changes nothing.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -27,14 +27,14 @@ attributes:
 options:
   format:
     description:
-      - How RV(report) tells it. Without it, there is no report.
+      - Format of RV(report). Without it, there is no report.
     type: str
     choices:
       - text
       - json
   host_file:
     description:
-      - The host file, which the role C(db_host) has written.
+      - The host file, which the role C(db_host) writes.
     type: path
     default: /etc/parallel-worktrees/db_host.json
 requirements:
@@ -45,7 +45,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the DB host
+- name: Report the state of the DB host
   parallel.worktrees.db_host_info:
     format: text
   become: true
@@ -58,37 +58,40 @@ space:
   type: dict
   contains:
     root:
-      description: Where it is mounted.
+      description: Mount point of the pool.
       type: str
     total:
-      description: How large it is.
+      description: Size of the pool, in bytes.
       type: int
     free:
-      description: How much of it is free.
+      description: Free space, in bytes.
       type: int
     free_percent:
-      description: The same in percent.
+      description: Free space, in percent.
       type: float
     reserve_percent:
-      description: How many percent stay free. Below that, branches and goldens are refused.
+      description:
+        - Percentage of the pool that must stay free. With less free space, new branches and goldens are refused.
       type: float
 sources:
-  description: The sources, each as M(parallel.worktrees.db_source_info) tells it.
+  description: The sources, each as M(parallel.worktrees.db_source_info) reports it.
   returned: success
   type: list
   elements: dict
 branches:
-  description: The branches, each as M(parallel.worktrees.pg_branch_info) tells it.
+  description: The branches, each as M(parallel.worktrees.pg_branch_info) reports it.
   returned: success
   type: list
   elements: dict
 problems:
-  description: What somebody should look into, a line each.
+  description: The problems that need attention, one line each.
   returned: success
   type: list
   elements: str
 report:
-  description: All of it as O(format) says, which the callback P(parallel.worktrees.steps#callback) prints as it is.
+  description:
+    - The whole result in the format of O(format). The callback P(parallel.worktrees.steps#callback) prints it
+      unchanged.
   returned: success
   type: str
 actions:

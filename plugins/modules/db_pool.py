@@ -136,8 +136,8 @@ pool:
       elements: str
 failure:
   description:
-    - V(user) if what was asked cannot be done as asked, for example because a device is not empty.
-    - V(environment) if the machine did not do its part, for example because a program is not installed.
+    - V(user) if the request is refused, for example because a device is not empty.
+    - V(environment) if an operation on the machine fails, for example because a program is not installed.
   returned: failure
   type: str
   sample: environment

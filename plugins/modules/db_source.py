@@ -87,7 +87,7 @@ options:
     default: false
   host_file:
     description:
-      - The file that says what the host is made of.
+      - The host file, which the role C(db_host) writes.
     type: path
     default: /etc/parallel-worktrees/db_host.json
 requirements:
@@ -133,8 +133,8 @@ source:
   type: dict
 failure:
   description:
-    - V(user) if what was asked cannot be done as asked, for example because branches stand on a golden.
-    - V(environment) if the machine did not do its part, for example because the primary lets nobody in, the pool is
+    - V(user) if the request is refused, for example because branches stand on a golden.
+    - V(environment) if an operation on the machine fails, for example because the primary lets nobody in, the pool is
       nearly full, or the masking failed.
   returned: failure
   type: str

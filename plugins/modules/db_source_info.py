@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: db_source_info
-short_description: Tell how the sources of a DB host stand
+short_description: Report the sources of a DB host
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Tells of each source of a DB host whether its standby follows the primary and how far behind it is, which goldens
-    there are, how old their data are and which branches stand on them; how full the pool is; and what somebody should
-    look into. Changes nothing.
+  - Reports for each source of a DB host whether its standby follows the primary, its lag, its goldens, the age of their
+    data, and the branches that depend on them. Reports also how full the pool is, and the problems that need attention.
+    It changes nothing.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -22,17 +22,17 @@ attributes:
     support: full
   diff_mode:
     support: none
-    details: There is nothing that it changes.
+    details: The module changes nothing.
   idempotent:
     support: full
 options:
   name:
     description:
-      - Only the source of this name. It defaults to all.
+      - Report only the source of this name. It defaults to all sources.
     type: str
   host_file:
     description:
-      - The file that says what the host is made of.
+      - The host file, which the role C(db_host) writes.
     type: path
     default: /etc/parallel-worktrees/db_host.json
 requirements:
@@ -44,12 +44,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See how they stand
+- name: Report the sources
   parallel.worktrees.db_source_info:
   become: true
   register: there
 
-- name: Fail where somebody should look into it
+- name: Fail if there is a problem
   ansible.builtin.assert:
     that: not there.problems
     fail_msg: "{{ there.problems | join('; ') }}"
@@ -63,43 +63,43 @@ sources:
   elements: dict
   contains:
     name:
-      description: Its name.
+      description: Name of the source or golden.
       type: str
     kind:
       description: V(standby) or V(dump).
       type: str
     database:
-      description: The database that branches of it are made for.
+      description: The database that branches of this source provide.
       type: str
     standby:
-      description: How its standby stands; null where there is none.
+      description: State of its standby; null if it has no standby.
       type: dict
       contains:
         running:
-          description: Whether its server runs.
+          description: Whether the server of the standby runs.
           type: bool
         streaming:
-          description: Whether it is connected to its primary.
+          description: Whether the standby is connected to its primary.
           type: bool
         lag:
-          description: How many seconds old its data are; null where it cannot tell.
+          description: Age of its data, in seconds; null if it cannot be determined.
           type: float
         behind:
-          description: How many bytes of the primary's log it has not replayed yet.
+          description: Number of bytes of the primary's log (WAL) that the standby has not replayed yet.
           type: int
         data_at:
-          description: Up to when it has the primary's data; null where it cannot tell.
+          description: The time up to which it has the primary's data; null if it cannot be determined.
           type: str
           sample: "2026-11-21T18:00:00+00:00"
     golden:
-      description: The newest golden; null where there is none.
+      description: The newest golden; null if there is none.
       type: str
       sample: goldens/app/20261121T180000Z
     golden_age:
-      description: How many seconds ago it was made.
+      description: Age of the newest golden, in seconds.
       type: int
     data_at:
-      description: Up to when it has the source's data.
+      description: The time up to which the golden has the source's data.
       type: str
       sample: "2026-11-21T18:00:00+00:00"
     goldens:
@@ -108,47 +108,49 @@ sources:
       elements: dict
       contains:
         name:
-          description: Its name.
+          description: Name of the source or golden.
           type: str
         ready:
-          description: Whether branches can be made of it; else it is being made, or a killed run has left it.
+          description:
+            - Whether branches can be made from the golden. If not, a run is still making it, or a killed run left it
+              incomplete.
           type: bool
         created:
-          description: When it was made.
+          description: When the golden was made.
           type: str
         data_at:
-          description: Up to when it has the source's data.
+          description: The time up to which the golden has the source's data.
           type: str
         branches:
-          description: The volumes that stand on it, so that it stays.
+          description: The volumes that depend on the golden. While there are any, it is not removed.
           type: list
           elements: str
     problems:
-      description: What somebody should look into.
+      description: The problems of the source that need attention.
       type: list
       elements: str
 space:
-  description: How full the pool is.
+  description: The space in the pool.
   returned: success
   type: dict
   contains:
     root:
-      description: Where it is mounted.
+      description: Mount point of the pool.
       type: str
     total:
-      description: All of it, in bytes.
+      description: Size of the pool, in bytes.
       type: int
     free:
-      description: What is free, in bytes.
+      description: Free space, in bytes.
       type: int
     free_percent:
-      description: The same in percent.
+      description: Free space, in percent.
       type: float
     reserve_percent:
-      description: What has to stay free.
+      description: Percentage of the pool that must stay free.
       type: float
 problems:
-  description: What somebody should look into, of the pool and of all sources.
+  description: The problems of the pool and of all sources that need attention.
   returned: success
   type: list
   elements: str

@@ -315,7 +315,7 @@ failure:
   type: str
   sample: environment
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "make it in the main tree: /srv/shop/backend/.env"

@@ -54,7 +54,7 @@ options:
     suboptions:
       name:
         description:
-          - What to call the repository in results and messages.
+          - Name of the repository in results and messages.
         type: str
         required: true
       repo:
@@ -216,8 +216,9 @@ options:
     default: origin
   disposable:
     description:
-      - Names of files and folders that are never work where git ignores them, as shell patterns.
-      - A clone in such a folder is work all the same where its remotes lack a commit or a file that it does not ignore.
+      - Shell patterns for names of files and folders. If git ignores such a file or folder, it never counts as work.
+      - A clone in such a folder still counts as work if its remotes lack one of its commits, or if it has a file that
+        is neither pushed nor ignored.
     type: list
     elements: str
     default:
@@ -323,7 +324,7 @@ worktrees:
   elements: dict
   contains:
     name:
-      description: What the repository is called.
+      description: Name of the repository.
       type: str
       sample: backend
     repo:
@@ -492,7 +493,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "commit and push it, or add -e force=true: it is then saved under refs/worktrees-saved first"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: git_worktree_info
-short_description: Tell of a worktree that is there
+short_description: Report the repository, branch and owner of a worktree
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Tells of a linked worktree which of several repositories it is of, its branch, and its owner.
-  - It may have been made by another tool. M(parallel.worktrees.git_worktree) can adopt such a one.
+  - Reports for a linked worktree the repository that it belongs to, its branch, and its owner.
+  - The worktree may have been made by another tool. M(parallel.worktrees.git_worktree) can adopt such a worktree.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -21,32 +21,32 @@ attributes:
     support: full
   diff_mode:
     support: none
-    details: There is nothing that it changes.
+    details: The module changes nothing.
   idempotent:
     support: full
 options:
   path:
     description:
-      - Top folder of the worktree.
-      - A folder that is no linked worktree of O(repos) is refused. So is a main working tree, a folder inside of a
-        worktree, and a worktree that is on no branch.
+      - The top folder of the worktree.
+      - A folder that is not a linked worktree of O(repos) is refused. So are a main working tree, a folder inside a
+        worktree, and a worktree without a checked out branch.
     type: path
     required: true
   repos:
     description:
-      - The repositories that it may be of.
+      - The repositories that the worktree may belong to.
     type: list
     elements: dict
     required: true
     suboptions:
       name:
         description:
-          - What to call the repository.
+          - Name of the repository.
         type: str
         required: true
       repo:
         description:
-          - Its main working tree.
+          - The main working tree of the repository.
         type: path
         required: true
 requirements:
@@ -56,7 +56,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the worktree that another tool made
+- name: Report the worktree that another tool made
   parallel.worktrees.git_worktree_info:
     path: /home/ada/conductor/shop/lisbon
     repos:
@@ -64,7 +64,7 @@ EXAMPLES = r"""
         repo: "{{ workspace_root }}/backend"
   register: found
 
-- name: Adopt it
+- name: Adopt the worktree
   parallel.worktrees.git_worktree:
     owner: "shop/{{ found.worktree.branch }}"
     worktrees:
@@ -77,7 +77,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: Empty, since nothing is ever changed.
+  description: Always empty, since the module changes nothing.
   returned: success
   type: list
   elements: str
@@ -88,11 +88,11 @@ worktree:
   type: dict
   contains:
     name:
-      description: What the repository is called.
+      description: Name of the repository.
       type: str
       sample: backend
     repo:
-      description: Its main working tree.
+      description: The main working tree of the repository.
       type: str
       sample: /srv/shop/backend
     path:
@@ -100,25 +100,27 @@ worktree:
       type: str
       sample: /home/ada/conductor/shop/lisbon
     branch:
-      description: The branch it is on.
+      description: The branch that is checked out.
       type: str
       sample: feat/oauth_v2
     owner:
-      description: Its owner, from its mark; V(none) where there is no mark.
+      description: The owner in its mark; V(none) if it has no mark.
       type: str
       sample: shop/feat/oauth_v2@9dda1566
     adopt:
-      description: Whether another tool made it, so that M(parallel.worktrees.git_worktree) can adopt it or has done so.
+      description:
+        - Whether another tool made the worktree, so that M(parallel.worktrees.git_worktree) can adopt it or has adopted
+          it.
       type: bool
       sample: true
 failure:
   description:
-    - V(user) where there is no such worktree, V(environment) where git did not do its part.
+    - V(user) if the worktree is not found, V(environment) if git fails.
   returned: failure
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "see what there is: git -C /srv/shop/backend worktree list"

@@ -70,7 +70,7 @@ options:
   seconds:
     description:
       - For how long, in seconds. One that lasts longer by now stays as it is.
-      - A machine's clock that is set forwards or backwards changes nothing about it.
+      - Setting the clock of the machine forwards or backwards does not change this time.
     type: int
     default: 7200
 seealso:
@@ -140,7 +140,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "wait, choose other paths, or ask that task to release them"

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_branch
-short_description: Give a task a branch of a big database, in a moment
+short_description: Provide a task with a copy-on-write branch of a large database
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
   - Runs on a DB host, which the playbook C(parallel.worktrees.db_host) sets up. It makes a writable copy of the newest
-    golden of a source, or of another branch, that shares its blocks with it, and starts a PostgreSQL server on it. What
-    that takes hardly depends on the size of the database.
-  - Clients reach all branches at one address and port, those of PgBouncer, each under the name of the branch. When a
-    name comes or goes, nobody who is connected to another notices.
-  - A branch has one user, who acts as the owner of all that is in the database. Roles that came with the data cannot
-    log in. The server archives nothing, replicates nothing, and knows no primary, so it never touches its source.
-  - The mark of its volume names the owner of a branch. What another owner, or nobody, has made is neither used nor
-    destroyed.
-  - A run that was killed is finished by the next one. Runs for one branch wait for each other.
+    golden of a source, or of another branch, and starts a PostgreSQL server on the copy. The copy shares its blocks
+    with the original, so the time and space that it takes hardly depend on the size of the database.
+  - Clients reach all branches at the address and port of PgBouncer. The name of the branch is the name of the database.
+    Adding or removing a branch does not disturb sessions in other branches.
+  - A branch has one user, who acts as the owner of all objects in the database. Roles that were copied with the data
+    cannot log in. The server archives nothing, replicates nothing, and has no primary, so it never touches its source.
+  - The mark of its volume names the owner of a branch. A volume of another owner, or without a mark, is neither used
+    nor removed.
+  - The next run finishes the work of a run that was killed. Runs for the same branch wait for each other.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -32,12 +32,12 @@ attributes:
   idempotent:
     support: partial
     details:
-      - O(state=reset) resets each time.
+      - O(state=reset) resets the branch at each call.
 options:
   name:
     description:
-      - Name of the branch, by which clients reach it as a database. Letters, digits, C(_) and C(-) are allowed. One of
-        more than 63 bytes keeps its start and gets a hash of the whole.
+      - Name of the branch, which clients use as the name of the database. Letters, digits, C(_) and C(-) are allowed. A
+        name of more than 63 bytes is shortened, and ends with a hash of the whole name.
     type: str
     required: true
   owner:
@@ -47,10 +47,11 @@ options:
     required: true
   state:
     description:
-      - With V(present), the branch is there, its server runs, and PgBouncer leads to it.
-      - With V(absent), it is gone with the sessions in it. One on which others stand is refused.
-      - With V(reset), it has again the data that it began with. They are built beside it, and take its place when they
-        are seen to work. Sessions end, and who connects meanwhile waits. One on which others stand is refused.
+      - With V(present), the branch exists, its server runs, and clients reach it through PgBouncer.
+      - With V(absent), the branch is removed, and its sessions end. A branch that other branches depend on is refused.
+      - With V(reset), the branch gets the data that it started with. They are built in a new volume, which replaces the
+        old volume when its server works. Sessions end, and clients that connect meanwhile wait. A branch that other
+        branches depend on is refused.
     type: str
     choices:
       - present
@@ -59,13 +60,14 @@ options:
     default: present
   source:
     description:
-      - The source of which it is a branch. Not needed where the host has one only.
+      - The source that the branch is made from. It is not required if the host has only one source.
     type: str
   parent:
     description:
-      - The branch that it is a copy of, as that is now. Its server stops for this moment, so that sessions in it end,
-        and who connects to it waits.
-      - It goes with no O(source). A parent can be neither removed nor reset before those that stand on it.
+      - The branch to copy, in its present state. Its server is stopped during the copy, so its sessions end, and
+        clients that connect to it meanwhile wait.
+      - Mutually exclusive with O(source). A parent cannot be removed or reset before the branches that depend on it are
+        removed.
     type: str
   user:
     description:
@@ -73,41 +75,42 @@ options:
     type: str
   password:
     description:
-      - The user's password, or better its SCRAM verifier as C(pg_authid) has it, so that the password stays where it
-        is.
-      - Required for a new branch. One that is there keeps its own where it is not given.
+      - The user's password, or preferably its SCRAM verifier, in the format of C(pg_authid). With a verifier, the
+        password itself is not sent to the host.
+      - Required for a new branch. An existing branch keeps its password if this option is not set.
     type: str
   expires:
     description:
-      - After how long without a session it is removed by the host's timer, such as V(12h) or V(7d). Time in which the
-        host is off, and by which its clock is set, does not count. By default what the host says of the source, or
-        never.
+      - The time without a session after which the host's timer removes the branch, such as V(12h) or V(7d). Time in
+        which the host is off, and changes of its clock, do not count. It defaults to the value of the source in the
+        host file; without that, the branch never expires.
     type: str
   protected:
     description:
-      - Whether it is neither removed nor reset, unless O(force) says so, and never expires.
+      - Whether the branch never expires, and can be removed or reset only with O(force=true).
     type: bool
     default: false
   force:
     description:
-      - Whether to remove or to reset one that is protected.
+      - Whether to remove or reset the branch although it is protected.
     type: bool
     default: false
   leaving:
     description:
-      - With O(state=absent), branches that the same run removes. Those that stand on this one are waited for,
-        O(timeout) seconds at most; in check mode they count as removed unless they cannot be.
+      - With O(state=absent), the names of the branches that the same run removes. The module waits at most O(timeout)
+        seconds until those that depend on this branch are removed. In check mode they count as removed, unless their
+        removal would be refused.
     type: list
     elements: str
     default: []
   timeout:
     description:
-      - How many seconds a server may take to answer.
+      - Number of seconds to wait for a server to answer.
     type: float
     default: 60
   host_file:
     description:
-      - The file that says what the host is made of.
+      - The host file, which the role C(db_host) writes.
     type: path
     default: /etc/parallel-worktrees/db_host.json
 requirements:
@@ -120,7 +123,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Give the task a branch
+- name: Make a branch for the task
   parallel.worktrees.pg_branch:
     name: shop_fix_login_1f3a5c
     owner: shop/fix-login
@@ -130,7 +133,7 @@ EXAMPLES = r"""
   delegate_to: db.example.com
   become: true
 
-- name: A branch of that branch
+- name: Make a branch of that branch
   parallel.worktrees.pg_branch:
     name: shop_fix_login_2_9a8b7c
     owner: shop/fix-login-2
@@ -139,7 +142,7 @@ EXAMPLES = r"""
   delegate_to: db.example.com
   become: true
 
-- name: Begin again with the data of the first day
+- name: Reset the branch to the data that it started with
   parallel.worktrees.pg_branch:
     name: shop_fix_login_1f3a5c
     owner: shop/fix-login
@@ -147,7 +150,7 @@ EXAMPLES = r"""
   delegate_to: db.example.com
   become: true
 
-- name: Take it back
+- name: Remove the branch
   parallel.worktrees.pg_branch:
     name: shop_fix_login_1f3a5c
     owner: shop/fix-login
@@ -165,7 +168,7 @@ actions:
   sample:
     - make branch shop_fix_login_1f3a5c of goldens/shop/20261121T180000Z
 name:
-  description: Name of the branch, as it fitted, and of the database that clients ask for.
+  description: Name of the branch, shortened if necessary. Clients use it as the name of the database.
   returned: success, but for O(state=absent)
   type: str
 host:
@@ -177,38 +180,38 @@ port:
   returned: success, but for O(state=absent)
   type: int
 user:
-  description: Name of its user.
+  description: Name of the user of the branch.
   returned: success, but for O(state=absent)
   type: str
 branch_port:
-  description: Port of its own server, on the loopback address of the host.
+  description: Port of the server of the branch, on the loopback address of the host.
   returned: success, but for O(state=absent)
   type: int
 source:
-  description: The source whose data it has.
+  description: The source of its data.
   returned: success, but for O(state=absent)
   type: str
 golden:
-  description: The snapshot that its data go back to.
+  description: The snapshot that its data come from.
   returned: success, but for O(state=absent)
   type: str
 parent:
-  description: The branch that it is a copy of, if it is one's.
+  description: The branch that it was copied from, if it was not made from a golden.
   returned: success, but for O(state=absent)
   type: str
 data_at:
-  description: When its data were those of the source.
+  description: The time at which the source had these data.
   returned: success, but for O(state=absent)
   type: raw
 created:
-  description: When it was made, or last reset, in seconds since 1970.
+  description: When the branch was created or last reset, in seconds since the epoch.
   returned: success, but for O(state=absent)
   type: float
 failure:
   description:
-    - V(user) if what was asked cannot be done as asked, for example because the branch is another owner's.
-    - V(environment) if the host did not do its part, for example because its pool is nearly full, or PgBouncer does not
-      answer.
+    - V(user) if the request is refused, for example because the branch belongs to another owner.
+    - V(environment) if an operation on the host fails, for example because its pool is nearly full, or PgBouncer does
+      not answer.
   returned: failure
   type: str
   sample: user

@@ -12,8 +12,8 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Tells of each branch its owner, what it is a copy of, how much of the pool it has for itself, how many sessions
-    are in it, and when it expires. Changes nothing.
+  - Reports for each branch its owner, what it was copied from, the space in the pool that it alone uses, its number of
+    sessions, and when it expires. It changes nothing.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -26,15 +26,15 @@ attributes:
 options:
   name:
     description:
-      - Only the branch of this name.
+      - Report only the branch of this name.
     type: str
   owner:
     description:
-      - Only branches of this owner.
+      - Report only the branches of this owner.
     type: str
   host_file:
     description:
-      - The file that says what the host is made of.
+      - The host file, which the role C(db_host) writes.
     type: path
     default: /etc/parallel-worktrees/db_host.json
 requirements:
@@ -46,12 +46,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See what there is
+- name: Report the branches
   parallel.worktrees.pg_branch_info:
   become: true
   register: there
 
-- name: The largest of them
+- name: Print the name of the largest branch
   ansible.builtin.debug:
     var: (there.branches | sort(attribute='own_bytes') | last).name
 """
@@ -64,34 +64,34 @@ branches:
   elements: dict
   contains:
     name:
-      description: Name of the branch, by which PgBouncer knows it.
+      description: Name of the branch, which is also its database name in PgBouncer.
       type: str
     owner:
-      description: Its owner, from its mark.
+      description: The owner in the mark of the branch.
       type: str
     phase:
-      description: V(ready), or what a run is at, or has left when it was killed.
+      description: V(ready), or the phase that a run is in, or that a killed run left.
       type: str
     source:
-      description: The source whose data it has.
+      description: The source of its data.
       type: str
     golden:
-      description: The snapshot that its data go back to.
+      description: The snapshot that its data come from.
       type: str
     parent:
-      description: The branch that it is a copy of, if it is one's.
+      description: The branch that it was copied from, if it was not made from a golden.
       type: str
     database:
-      description: Name of the database in its own server.
+      description: Name of the database in the server of the branch.
       type: str
     user:
-      description: Name of its user.
+      description: Name of the user of the branch.
       type: str
     admin:
-      description: Name of the superuser, who comes in from the host itself only.
+      description: Name of the superuser, who can connect only from the host itself.
       type: str
     owner_role:
-      description: The role that owns what is in the database.
+      description: The role that owns the objects in the database.
       type: str
     host:
       description: Address of PgBouncer.
@@ -100,37 +100,37 @@ branches:
       description: Port of PgBouncer.
       type: int
     branch_port:
-      description: Port of its own server, on the loopback address of the host.
+      description: Port of the server of the branch, on the loopback address of the host.
       type: int
     own_bytes:
-      description: How much of the pool it has for itself alone.
+      description: Space in the pool that only this branch uses, in bytes.
       type: int
     full_bytes:
-      description: How large it is with what it shares.
+      description: Size of the branch with the blocks that it shares, in bytes.
       type: int
     created:
-      description: When it was made, or last reset, in seconds since 1970.
+      description: When the branch was created or last reset, in seconds since the epoch.
       type: float
     age:
-      description: How long ago that was, in seconds.
+      description: Time since then, in seconds.
       type: int
     data_at:
-      description: When its data were those of the source.
+      description: The time at which the source had these data.
       type: raw
     expires:
-      description: After how many seconds without a session it goes; none if it stays.
+      description: Number of seconds without a session after which the branch is removed; none if it is never removed.
       type: float
     protected:
-      description: Whether it is neither removed nor reset without force.
+      description: Whether the branch can be removed or reset only with force.
       type: bool
     running:
-      description: Whether its server runs.
+      description: Whether the server of the branch runs.
       type: bool
     routed:
-      description: Whether PgBouncer knows it.
+      description: Whether PgBouncer has an entry for the branch.
       type: bool
     sessions:
-      description: How many clients are in it; none where it does not run.
+      description: Number of client sessions; none if the server does not run.
       type: int
 actions:
   description: Always empty.

@@ -917,8 +917,8 @@ plan:
       type: dict
 failure:
   description:
-    - V(user) if what was asked cannot be done as asked, for example because the database is another owner's, was made
-      with other parameters, or has no port.
+    - V(user) if the request is refused, for example because the database is another owner's, was made with other
+      parameters, or has no port.
     - V(environment) if Docker, an image, PostgreSQL or the machine did not do its part, for example because the port is
       taken, the server ended, a template is in use, or too few connections are left. The message then has the last
       lines of the server's log, or says who holds the connections.
@@ -927,7 +927,7 @@ failure:
   type: str
   sample: environment
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "see which: ss -ltnp 'sport = :15433'"

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_database_info
-short_description: Tell what is in the databases of a task
+short_description: Report the content of the databases of a task
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Tells of each database of a task its tables, its size, the last migration, and the command that lets a person in.
-  - The password is read from its file, and told nowhere.
+  - Reports for each database of a task its number of tables, its size, the last migration, and the command that opens a
+    C(psql) session in it.
+  - The password is read from its file, and is in no result or log.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -21,32 +22,32 @@ attributes:
     support: full
   diff_mode:
     support: none
-    details: There is nothing that it changes.
+    details: The module changes nothing.
   idempotent:
     support: full
 options:
   databases:
     description:
-      - The databases by their keys, as M(parallel.worktrees.pg_database) returns them in
-        RV(parallel.worktrees.pg_database#module:databases), and C(task_facts.databases) has them.
+      - The databases by key, as in RV(parallel.worktrees.pg_database#module:databases), which
+        M(parallel.worktrees.pg_database) returns, and in C(task_facts.databases).
     type: dict
     required: true
   database:
     description:
-      - Key of the one to tell of. It defaults to all.
+      - Key of the database to report. It defaults to all databases.
     type: str
   migration_query:
     description:
-      - A query of which the first row tells the last migration. A table that is not there means that there was none.
+      - A query whose first row names the last migration. If its table does not exist, there was no migration.
     type: str
   about:
     description:
-      - What to tell of the task at the start of RV(report), by labels.
+      - Facts about the task, by label, which RV(report) shows first.
     type: dict
     default: {}
   format:
     description:
-      - What RV(report) is, text for people, JSON, or the command that lets a person into the first database.
+      - Format of RV(report), which is text for people, JSON, or the command that opens a session in the first database.
     type: str
     choices:
       - text
@@ -59,7 +60,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What is in the databases of the task
+- name: Report the databases of the task
   parallel.worktrees.pg_database_info:
     databases: "{{ task_facts.databases }}"
     migration_query: select version from schema_migrations order by version desc
@@ -68,7 +69,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: Empty, since nothing is ever changed.
+  description: Always empty, since the module changes nothing.
   returned: success
   type: list
   elements: str
@@ -80,15 +81,15 @@ databases:
   elements: dict
   contains:
     key:
-      description: By what it is found in O(databases).
+      description: Key of the database in O(databases).
       type: str
       sample: world
     name:
-      description: Its name.
+      description: Name of the database.
       type: str
       sample: world_oauth_v2_b2b4c8
     state:
-      description: V(running), or why it cannot be asked.
+      description: V(running), or the reason why it cannot be queried.
       type: str
       sample: running
     url:
@@ -96,32 +97,32 @@ databases:
       type: str
       sample: postgresql://oauth_v2_b2b4c8:********@127.0.0.1:5432/world_oauth_v2_b2b4c8
     command:
-      description: A line for a shell that lets a person in.
+      description: The shell command that opens a session in the database.
       type: str
     tables:
-      description: How many tables it has; V(none) where it cannot be asked.
+      description: Number of tables; V(none) if the database cannot be queried.
       type: int
       sample: 12
     size:
-      description: How large it is, as people say it.
+      description: Size of the database, in a form for people.
       type: str
       sample: 8641 kB
     migration:
-      description: The last migration, where O(migration_query) is given and there was one.
+      description: The last migration, if O(migration_query) is set and there was a migration.
       type: str
       sample: "20260102"
 report:
-  description: All of it in the O(format) that was asked for.
+  description: The whole result in the format of O(format).
   returned: success
   type: str
 failure:
   description:
-    - V(user) where there is no such database, V(environment) where the query failed.
+    - V(user) if the database does not exist, V(environment) if the query failed.
   returned: failure
   type: str
   sample: user
 hint:
-  description: The command or change that helps. It ends C(msg) too.
+  description: The command or change that helps. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "choose from: carlo, world"

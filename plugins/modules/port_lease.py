@@ -34,9 +34,9 @@ attributes:
 options:
   registry:
     description:
-      - The registry's file, made where it is missing.
-      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME) or, without that, in
-        C(~/.local/state).
+      - The registry file. It is created if it does not exist.
+      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME), or in C(~/.local/state) if that
+        variable is not set.
     type: path
   workspace:
     description:
@@ -105,7 +105,7 @@ options:
     description:
       - Seconds after which a lease ends, unless it is used before. A call for an owner that has a lease is such a use.
       - Left out, a new lease does not end, and one that there is lasts as long again as it did.
-      - A machine's clock that is set forwards or backwards changes nothing about it.
+      - Setting the clock of the machine forwards or backwards does not change this time.
     type: int
 seealso:
   - module: parallel.worktrees.task_record
@@ -240,7 +240,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "tear one down: ansible-playbook parallel.worktrees.teardown -e task=NAME"

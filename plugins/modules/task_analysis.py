@@ -42,7 +42,7 @@ options:
     suboptions:
       name:
         description:
-          - What to call the repository.
+          - Name of the repository.
         type: str
         required: true
       path:
@@ -59,12 +59,12 @@ options:
     suboptions:
       name:
         description:
-          - What to call it; no two have one name.
+          - Name of the check, unique among the checks.
         type: str
         required: true
       command:
         description:
-          - A line for C(/bin/sh). It passes where it ends with 0.
+          - A command line for C(/bin/sh). It passes where it ends with 0.
         type: str
         required: true
       folder:
@@ -84,16 +84,16 @@ options:
     elements: str
   variables:
     description:
-      - Environment variables of the commands, beside the inherited ones. Where a value has the placeholder of the
-        password, the command gets the password; the report has a mask in its place.
-      - One that is V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name
-        counts.
+      - Environment variables of the commands, in addition to the inherited variables. If a value contains the
+        placeholder of the password, the command gets the password; the report has a mask in its place.
+      - A variable with the value V(null) is not set. If an env file of the worktree (M(parallel.worktrees.env_file))
+        sets the same variable, the value in the env file is used.
       - C(TMPDIR) and C(XDG_CACHE_HOME) are a folder that each check has for itself and may write to.
     type: dict
     default: {}
   password_file:
     description:
-      - The file that has the password. Without it, placeholders stay as they are.
+      - The file that contains the password. Without it, placeholders are not replaced.
     type: path
   image:
     description:
@@ -195,7 +195,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "name an image: analysis_image"

@@ -25,14 +25,14 @@ attributes:
     details: The command is not run, so a failure of its own cannot be foreseen, nor one for want of O(password_file).
   diff_mode:
     support: none
-    details: What a command changes cannot be told.
+    details: The changes that a command makes cannot be shown.
   idempotent:
     support: none
     details: The command is run at each call, and each call counts as a change.
 options:
   command:
     description:
-      - A line for C(/bin/sh).
+      - A command line for C(/bin/sh).
     type: str
     required: true
   folder:
@@ -46,13 +46,14 @@ options:
         git to another repository (C(git rev-parse --local-env-vars)) are not inherited, and a caller without a locale
         gives C(LC_ALL=C.UTF-8).
       - Where a value has the placeholder of the password, as has
-        RV(parallel.worktrees.pg_database#module:database.url), the command gets the password. One that is
-        V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name counts.
+        RV(parallel.worktrees.pg_database#module:database.url), the command gets the password. A variable with the value
+        V(null) is not set. If an env file of the worktree (M(parallel.worktrees.env_file)) sets the same variable, the
+        value in the env file is used.
     type: dict
     default: {}
   password_file:
     description:
-      - The file that has the password. Without it, placeholders stay as they are.
+      - The file that contains the password. Without it, placeholders are not replaced.
     type: path
   ready:
     description:
@@ -126,7 +127,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "run provision again: it makes what is missing"

@@ -24,7 +24,7 @@ attributes:
     details: The checks are not made, so what they would find cannot be foreseen.
   diff_mode:
     support: none
-    details: What a command changes cannot be told.
+    details: The changes that a command makes cannot be shown.
   idempotent:
     support: partial
     details: What the commands do is not known. Databases that were dropped are not there a second time.
@@ -38,7 +38,7 @@ options:
     suboptions:
       name:
         description:
-          - What to call the repository.
+          - Name of the repository.
         type: str
         required: true
       path:
@@ -146,7 +146,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: mend it, and run this again

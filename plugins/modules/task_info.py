@@ -7,13 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: task_info
-short_description: Tell how every task stands
+short_description: Report the state of every task
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Tells of each task what the registry says, what is really there, and where the two disagree (RV(tasks[].drift)).
-  - Tells what carries a mark of this project's ownership and belongs to no task (RV(orphans)).
+  - Reports for each task what the registry records, what really exists, and the differences between them
+    (RV(tasks[].drift)).
+  - Reports resources that carry an ownership mark of this collection but belong to no task (RV(orphans)).
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.looks
@@ -22,22 +23,22 @@ attributes:
     support: full
   diff_mode:
     support: none
-    details: There is nothing that it changes.
+    details: The module changes nothing.
   idempotent:
     support: full
 options:
   workspace:
     description:
-      - The workspace to tell of. It defaults to all that the registry knows.
+      - The workspace to report. It defaults to all workspaces in the registry.
     type: str
   task:
     description:
-      - Name of a task, or several names with commas. It defaults to all.
-      - A task that has no record is refused. Orphans are not looked for where it is given.
+      - Name of a task, or several names separated by commas. It defaults to all tasks.
+      - A task without a record is refused. With this option, the module does not search for orphans.
     type: str
   worktree:
     description:
-      - Tell of the task that has this worktree, where no O(task) is named.
+      - Report the task that has this worktree. Used only without O(task).
     type: path
   count:
     description:
@@ -45,7 +46,7 @@ options:
     type: int
   format:
     description:
-      - Whether to make a RV(report), as a table for people or as JSON.
+      - Format of RV(report), a table for people or JSON. Without it, there is no report.
     type: str
     choices:
       - table
@@ -56,7 +57,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: How all tasks of the workspace stand
+- name: Report all tasks of the workspace
   parallel.worktrees.task_info:
     workspace: shop
     repos:
@@ -72,20 +73,20 @@ EXAMPLES = r"""
     task: fix-login
   register: found
 
-- name: Refuse to go on where something is amiss
+- name: Stop if the task is not as recorded
   ansible.builtin.assert:
     that: found.tasks[0].drift == []
 """
 
 RETURN = r"""
 actions:
-  description: Empty, since nothing is ever changed.
+  description: Always empty, since the module changes nothing.
   returned: success
   type: list
   elements: str
   sample: []
 tasks:
-  description: The tasks, by workspace and the oldest first.
+  description: The tasks, sorted by workspace, the oldest first.
   returned: success
   type: list
   elements: dict
@@ -95,7 +96,7 @@ tasks:
       type: str
       sample: fix-login
     owner:
-      description: The owner of all that is made for the task, as its mark names it.
+      description: The owner in the marks of everything that is made for the task.
       type: str
       sample: shop/fix-login@9dda1566
     workspace:
@@ -119,31 +120,32 @@ tasks:
       type: str
       sample: fix-login
     state:
-      description: How far the task has come, one of V(provisioning), V(ready) and V(removing).
+      description: State of the task, one of V(provisioning), V(ready) and V(removing).
       type: str
       sample: ready
     busy:
-      description: The run that is at work on it, in words; V(none) where there is none.
+      description: The run that is working on the task, in words; V(none) if there is none.
       type: str
       sample: process 4711 of alice
     slot:
-      description: The slot it holds; V(none) where it holds none.
+      description: The slot that the task holds; V(none) if it holds no slot.
       type: int
       sample: 1
     ports:
-      description: The ports that it holds, by their names.
+      description: The ports that the task holds, by name.
       type: dict
       sample:
         database: 15433
     passed_over:
-      description: The slots that were wanted first and not free when it was leased, each with C(slot) and C(reason).
+      description:
+        - The slots that were tried first but were not free when the slot was leased, each with C(slot) and C(reason).
       type: list
       elements: dict
     expires:
-      description: When its lease ends unless it is used before, in seconds since the epoch; V(none) if never.
+      description: When the lease ends unless it is used before, in seconds since the epoch; V(none) if it never ends.
       type: float
     agent:
-      description: Who works on it, as far as it was told; C(program), C(model) and C(description).
+      description: The agent that works on the task, if it was given, with C(program), C(model) and C(description).
       type: dict
       sample:
         program: claude
@@ -157,52 +159,55 @@ tasks:
           type: str
           sample: embedded
         name:
-          description: Name of the container or the cluster; V(none) without a database.
+          description: Name of the container or cluster; V(none) without a database.
           type: str
           sample: shop_fix_login
         state:
           description:
-            - One of V(running), V(stopped), V(missing), V(incomplete) where a shared server lacks one of several,
-              V(unknown) where Docker or a shared server does not answer, and V(none) for a task without a database.
+            - One of V(running), V(stopped), V(missing), V(incomplete) if a shared server lacks at least one of the
+              databases, V(unknown) if Docker or a shared server does not answer, and V(none) for a task without a
+              database.
           type: str
           sample: running
     created:
-      description: When it was registered, in seconds since the epoch.
+      description: When the task was registered, in seconds since the epoch.
       type: float
       sample: 1767225600.25
     age:
-      description: How long ago that is, in words.
+      description: How long ago the task was registered, in words.
       type: str
       sample: 3 h
     worktrees:
-      description: The worktrees that its record names.
+      description: The worktrees in the record of the task.
       type: list
       elements: dict
       contains:
         name:
-          description: What the repository is called.
+          description: Name of the repository.
           type: str
           sample: backend
         path:
-          description: The worktree's folder; V(none) where the task has its branch alone.
+          description: The worktree's folder; V(none) if the task has only a branch.
           type: str
           sample: /srv/shop/backend/.worktrees/fix-login
         branch:
-          description: The branch it is on; V(none) where it is on none, or cannot be looked at.
+          description:
+            - The branch that is checked out; V(none) if no branch is checked out, or if it cannot be determined.
           type: str
           sample: fix-login
         state:
           description:
-            - V(clean), or V(dirty) where a file was edited or an operation such as a rebase is under way, in one of its
-              submodules as well.
-            - V(missing) if its folder is gone or git does not know it, V(moved) if git knows it at another place, which
-              the drift names, V(half-made) if the run that made it was killed, and V(unknown) if it could not be looked
-              at.
-            - V(branch only) where the task has its branch, and no worktree.
+            - V(clean), or V(dirty) if a file was edited or an operation such as a rebase is in progress, in the
+              worktree or in one of its submodules.
+            - V(missing) if its folder does not exist or git does not list it, V(moved) if git lists it at another
+              place, which RV(tasks[].drift) names, V(half-made) if the run that made it was killed, and V(unknown) if
+              its state cannot be determined.
+            - V(branch only) if the task has only a branch and no worktree.
           type: str
           sample: clean
         ahead:
-          description: How many of its commits no other branch and no remote has, those of its submodules included.
+          description:
+            - Number of its commits that are on no other branch and no remote, including those of its submodules.
           returned: for one that is V(clean), V(dirty) or V(branch only)
           type: int
           sample: 2
@@ -213,13 +218,13 @@ tasks:
           type: list
           elements: dict
     drift:
-      description: Where the record and what is there disagree, in words. Empty for a task that is as it should be.
+      description: The differences between the record and what exists, in words. Empty if there are none.
       type: list
       elements: str
       sample:
         - database shop_fix_login is stopped
     reservations:
-      description: The paths that it has reserved, see M(parallel.worktrees.path_reservation).
+      description: The paths that the task has reserved, see M(parallel.worktrees.path_reservation).
       type: list
       elements: dict
       contains:
@@ -236,31 +241,33 @@ tasks:
           type: str
           sample: fix-login
         reason:
-          description: Why, in the words of whoever did.
+          description: The reason, as it was given with the reservation.
           type: str
           sample: new login
         expires:
-          description: When it ends, in seconds since the epoch.
+          description: When the reservation ends, in seconds since the epoch.
           type: float
           sample: 1795283999.0
         told:
-          description: All of it in words.
+          description: The whole reservation in words.
           type: str
           sample: "backend: src/**/*.py until 2026-11-21 17:19:59 (new login)"
     plan:
-      description: What was ever planned for it, as O(parallel.worktrees.task_record#module:plan) got it.
+      description:
+        - Everything that was ever planned for the task, as given in O(parallel.worktrees.task_record#module:plan).
       type: dict
       sample: {}
 orphans:
   description:
-    - What carries a mark of ownership whose task has no record. There may be further keys, which tell where it is.
+    - Resources with an ownership mark whose task has no record. Further keys may describe the place of a resource.
   returned: success
   type: list
   elements: dict
   contains:
     kind:
       description:
-        - One of V(worktree), V(container), V(embedded), V(lease), and V(trash), what a removal left in a repository.
+        - One of V(worktree), V(container), V(embedded), V(lease), and V(trash), which is what a removal left in a
+          repository.
       type: str
       sample: worktree
     name:
@@ -268,25 +275,29 @@ orphans:
       type: str
       sample: /srv/shop/backend/.worktrees/mend-cart
     owner:
-      description: Its owner, from its mark; V(none) for a worktree whose making was killed before it got one.
+      description:
+        - The owner in its mark; V(none) for a worktree if the run that made it was killed before the worktree got a
+          mark.
       type: str
       sample: shop/mend-cart@9dda1566
     ours:
-      description: Whether the mark is of this registry, or there is none. What another registry has may be in use.
+      description:
+        - Whether the mark belongs to this registry, or there is no mark. A resource of another registry may be in use.
       type: bool
       sample: true
     kept:
       description:
-        - Whether it is a database that was kept when its task was torn down. The next task of this name uses it again.
+        - Whether it is a database that was kept when its task was torn down. The next task of the same name uses it
+          again.
       type: bool
       sample: false
 silent:
-  description: Why a Docker daemon or a shared server cannot be looked into. No orphans of it are known.
+  description: Docker daemons and shared servers that do not answer, with the reason. Their orphans are not reported.
   returned: success
   type: list
   elements: str
 report:
-  description: All of it as O(format) says; V(none) without.
+  description: The whole result in the format of O(format); V(none) without O(format).
   returned: success
   type: str
   sample: |
@@ -295,12 +306,12 @@ report:
 failure:
   description:
     - V(user) for a task that has no record.
-    - V(environment) for a registry that is damaged, cannot be read, or is of a newer version.
+    - V(environment) for a registry that is damaged, cannot be read, or has a newer version.
   returned: failure
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "did you mean fix-login?"

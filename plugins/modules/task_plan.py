@@ -165,7 +165,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "what it takes: ansible-doc parallel.worktrees.git_worktree"

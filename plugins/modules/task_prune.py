@@ -147,7 +147,7 @@ failure:
   type: str
   sample: partial
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "look at them; -e force=true saves work first and then removes it"

@@ -31,9 +31,9 @@ attributes:
 options:
   registry:
     description:
-      - The registry's file, made where it is missing.
-      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME) or, without that, in
-        C(~/.local/state).
+      - The registry file. It is created if it does not exist.
+      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME), or in C(~/.local/state) if that
+        variable is not set.
     type: path
   workspace:
     description:
@@ -227,7 +227,7 @@ options:
     default: text
   holder:
     description:
-      - The run that makes this call. The controller fills it in, so it need not be given.
+      - The run that makes this call. The controller sets this option, so you do not need to set it.
       - It has the task from O(state=provisioning) or O(state=removing) on, until O(state=ready) or until it ends. Other
         runs are refused this task meanwhile.
       - A run on the same machine is asked after by its process. One elsewhere counts as ended when O(ended) names it,
@@ -236,7 +236,7 @@ options:
     suboptions: &process
       pid:
         description:
-          - Id of a process that lives as long as the run does.
+          - ID of a process that lives as long as the run.
         type: int
         required: true
       started:
@@ -251,7 +251,7 @@ options:
         required: true
       user:
         description:
-          - Whose run it is, told to the others.
+          - The user who started the run. Messages to other runs name this user.
         type: str
         required: true
   ended:
@@ -358,7 +358,7 @@ tasks:
       type: str
       sample: /srv/shop
     state:
-      description: How far the task has come, one of V(provisioning), V(ready) and V(removing).
+      description: State of the task, one of V(provisioning), V(ready) and V(removing).
       type: str
       sample: provisioning
     plan:
@@ -370,7 +370,7 @@ tasks:
       type: float
       sample: 1767225600.25
     busy:
-      description: The run that is at work on it, in words; V(none) where there is none.
+      description: The run that is working on the task, in words; V(none) if there is none.
       type: str
       sample: process 4711 of alice
     former_state:
@@ -414,7 +414,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "did you mean fix-login?"

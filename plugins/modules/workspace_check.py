@@ -25,7 +25,7 @@ attributes:
     support: full
   diff_mode:
     support: none
-    details: There is nothing that it changes.
+    details: The module changes nothing.
   idempotent:
     support: full
 options:
@@ -72,7 +72,7 @@ failure:
   type: str
   sample: user
 hint:
-  description: The command or change that helps. It ends C(msg) too.
+  description: The command or change that helps. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "what there is: ansible-doc -t role parallel.worktrees.worktrees"

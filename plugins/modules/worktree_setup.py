@@ -38,7 +38,7 @@ options:
     suboptions:
       name:
         description:
-          - What to call the repository in messages.
+          - Name of the repository in messages.
         type: str
         required: true
       path:
@@ -55,7 +55,7 @@ options:
         suboptions:
           command:
             description:
-              - A line for C(/bin/sh).
+              - A command line for C(/bin/sh).
             type: str
             required: true
           folder:
@@ -79,8 +79,8 @@ options:
     description:
       - Environment variables of the commands, added to those of this process.
       - C(PARALLEL_WORKTREES_DATABASE_PASSWORD) in a value stands for the password that O(password_file) has.
-      - One that is V(null) is not set. What an env file of the worktree (M(parallel.worktrees.env_file)) says of a name
-        counts.
+      - A variable with the value V(null) is not set. If an env file of the worktree (M(parallel.worktrees.env_file))
+        sets the same variable, the value in the env file is used.
     type: dict
     default: {}
   password_file:
@@ -130,7 +130,7 @@ failure:
   type: str
   sample: environment
 hint:
-  description: The command or change that helps; V(none) where there is no telling. It ends C(msg) too.
+  description: The command or change that helps; V(none) if there is none. C(msg) ends with it, too.
   returned: failure
   type: str
   sample: "mend it and run provision again: it goes on here; all of its output: /srv/shop/backend/.git/..."
