@@ -21,17 +21,17 @@ attributes:
       - parallel.worktrees.worktrees
   check_mode:
     description:
-      - Can run in C(check_mode) and return what the real run would, without touching anything.
-      - With C(full) support it also refuses whatever the real run would refuse. With C(partial) support, the details
-        say what it cannot foresee.
+      - Can run in C(check_mode) and return what the real run would return, without changing anything.
+      - With C(full) support, it also refuses everything that the real run would refuse. With C(partial) support, the
+        details say what cannot be predicted.
   diff_mode:
     description:
-      - Returns what has changed (or would, in C(check_mode)) in C(diff) mode. Secrets are masked.
-      - With C(none) support there is nothing on the machine to show.
+      - Returns what has changed (or would change, in C(check_mode)) in C(diff) mode. Secrets are masked.
+      - With C(none) support, the module has no differences on the machine to show.
   idempotent:
     description:
-      - The same call run again changes nothing, provided that nothing else has happened in between. In C(check_mode) it
-        then foresees no change.
-      - With C(full) support that includes a run that was killed, at any point. The same call goes on where that one
-        stopped.
+      - A second run of the same call changes nothing if nothing else has changed in between. In C(check_mode) it then
+        predicts no change.
+      - With C(full) support, this includes a run that was killed at any point. The same call continues where the killed
+        run stopped.
 """

@@ -11,12 +11,12 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options: {}
 notes:
-  - Paths are kept out of git in one worktree by a C(core.excludesFile) that is set for it alone, and lies in git's
-    folder for it. It begins with the text of the one that its user has for all repositories, since git would no longer
-    read that there; M(parallel.worktrees.git_worktree) brings it up to date.
-  - A project's own C(.gitignore) and the repository's C(info/exclude) outrank it. What they say is to be seen
-    (C(!AGENTS.md)) is seen.
-  - For that, C(extensions.worktreeConfig) is set in the repository. It stays set, as nobody can tell who else relies on
-    it by then; where no worktree has settings of its own, it means nothing.
-  - In a folder that is no linked worktree they are kept out of git through its repository's C(info/exclude).
+  - A C(core.excludesFile) that is set only for the worktree, and is in git's folder for it, makes git ignore the paths.
+    This file begins with a copy of the user's own C(core.excludesFile), since git does not read the user's file in this
+    worktree any more. M(parallel.worktrees.git_worktree) updates the copy.
+  - The C(.gitignore) of the project and the C(info/exclude) of the repository have priority over this file. A path that
+    they include again (C(!AGENTS.md)) is not ignored.
+  - For this purpose, C(extensions.worktreeConfig) is set in the repository. It is not unset later, since other tools
+    may rely on it. It has no effect if no worktree has its own settings.
+  - In a folder that is not a linked worktree, the C(info/exclude) of its repository makes git ignore the paths.
 """

@@ -12,8 +12,8 @@ class ModuleDocFragment:
 options:
   checks:
     description:
-      - The checks, in the order in which they are made. Each has one of O(checks[].command), O(checks[].databases)
-        and O(checks[].git).
+      - The checks, in the order in which they run. Each check has exactly one of O(checks[].command),
+        O(checks[].databases) and O(checks[].git).
     type: list
     elements: dict
     default: []
@@ -25,35 +25,36 @@ options:
         required: true
       command:
         description:
-          - A command line for C(/bin/sh), which passes where it ends with 0. After one that failed, the later ones of
-            that worktree are skipped.
+          - A command line for C(/bin/sh). The check passes if the command exits with 0. After a failed command, the
+            later commands for the same worktree are skipped.
         type: str
       folder:
         description:
-          - Where the command runs, from the folder of the worktree.
+          - The folder in which the command runs, relative to the folder of the worktree.
         type: str
         default: .
       databases:
         description:
-          - A pattern of SQL's C(LIKE), such as V(test_db_%). It fails where the task's database server has databases
-            that match it. Those of tasks never count.
+          - A pattern of SQL's C(LIKE), such as V(test_db_%). The check fails if the task's database server has a
+            database that matches the pattern. Databases of tasks never count.
         type: str
       git:
         description:
-          - With V(clean), it fails where something is not committed. With V(attached), where no branch is checked
-            out.
+          - With V(clean), the check fails if something is not committed. With V(attached), the check fails if no branch
+            is checked out.
         type: str
         choices:
           - clean
           - attached
       repos:
         description:
-          - The repositories that it is meant for. It defaults to all.
+          - The repositories that the check applies to. It defaults to all repositories.
         type: list
         elements: str
       stages:
         description:
-          - When it is made; before a commit, on demand, before the integration of a task, before its teardown.
+          - The stages in which the check runs, which are before a commit, on demand, before the integration of a task,
+            and before its teardown.
         type: list
         elements: str
         choices:
@@ -66,7 +67,7 @@ options:
           - integration
       warns:
         description:
-          - The stages in which it only warns.
+          - The stages in which a failure of the check is only a warning.
         type: list
         elements: str
         choices:
@@ -83,8 +84,8 @@ options:
   variables:
     description:
       - Environment variables of the commands, in addition to the inherited variables. If a value contains the
-        placeholder of the password, as has RV(parallel.worktrees.pg_database#module:database.url), the command gets the
-        password. A variable with the value V(null) is not set. If an env file of the worktree
+        placeholder of the password, as RV(parallel.worktrees.pg_database#module:database.url) does, the command gets
+        the password. A variable with the value V(null) is not set. If an env file of the worktree
         (M(parallel.worktrees.env_file)) sets the same variable, the value in the env file is used.
     type: dict
     default: {}
@@ -94,8 +95,8 @@ options:
     type: path
   database:
     description:
-      - The facts of the task's database, as RV(parallel.worktrees.pg_database#module:database) has them, for the
-        checks that look for leaked databases. Names in a list C(spared) never count as leaked.
+      - The facts of the task's database, as in RV(parallel.worktrees.pg_database#module:database), for the checks that
+        search for leaked databases. Names in a list C(spared) never count as leaked.
     type: dict
     default: {}
 """

@@ -12,13 +12,13 @@ class ModuleDocFragment:
 options:
   registry:
     description:
-      - The registry's file. One that is not there has no tasks.
+      - The registry file. A file that does not exist counts as a registry without tasks.
       - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME), or in C(~/.local/state) if that
         variable is not set.
     type: path
   repos:
     description:
-      - The repositories to look for left worktrees in. One that is no repository is passed over.
+      - The repositories in which to search for leftover worktrees. A folder that is not a repository is skipped.
     type: list
     elements: dict
     default: []
@@ -30,64 +30,65 @@ options:
         required: true
       repo:
         description:
-          - Its main working tree.
+          - The main working tree of the repository.
         type: path
         required: true
   backend:
     description:
-      - The back end to look for left databases in, V(container), V(embedded) or V(shared), beside those that tasks are
-        registered with.
+      - The back end in which to search for leftover databases, V(container), V(embedded) or V(shared), in addition to
+        the back ends of the registered tasks.
     type: str
   docker_host:
     description:
-      - With O(backend=container), the URL of the Docker daemon to ask. It defaults to E(DOCKER_HOST), or Docker's usual
+      - With O(backend=container), the URL of the Docker daemon. It defaults to E(DOCKER_HOST), or to Docker's default
         socket.
-      - Where it does not answer, the databases of its tasks count as missing.
+      - If it does not answer, the databases of its tasks count as missing.
     type: str
   directory:
     description:
-      - With O(backend=embedded), where clusters lie. It defaults as
-        O(parallel.worktrees.pg_database#module:embedded.directory) does.
+      - With O(backend=embedded), the folder of the clusters. It has the same default as
+        O(parallel.worktrees.pg_database#module:embedded.directory).
     type: path
   branches:
     description:
-      - With O(backend=branch), what M(parallel.worktrees.pg_branch_info) tells of the DB host. Those of other machines
-        are passed over.
-      - Without it, each task's branch is asked with the task's own password, and those of no task are not seen.
+      - With O(backend=branch), the branches that M(parallel.worktrees.pg_branch_info) reports on the DB host. Branches
+        of other machines are skipped.
+      - Without it, the module connects to the branch of each task with the task's own password, and does not find
+        branches that belong to no task.
     type: list
     elements: dict
   shared:
     description:
-      - With O(backend=shared), the server to look in beside those of the registered tasks.
-      - Where it does not answer, the databases of its tasks count as missing.
+      - With O(backend=shared), the server to search in addition to the servers of the registered tasks.
+      - If it does not answer, the databases of its tasks count as missing.
     type: dict
     suboptions:
       address:
         description:
-          - Its address, or the folder of its socket.
+          - The address of the server, or the folder of its socket.
         type: str
         default: 127.0.0.1
       port:
         description:
-          - Its port.
+          - The port of the server.
         type: int
         required: true
       container:
         description:
-          - The container that it runs in, where the workspace declares one.
+          - The container of the server, if the workspace declares a container.
         type: str
       admin_user:
         description:
-          - As O(parallel.worktrees.pg_database#module:shared.admin_user).
+          - See O(parallel.worktrees.pg_database#module:shared.admin_user).
         type: str
         default: postgres
       admin_password_file:
         description:
-          - As O(parallel.worktrees.pg_database#module:shared.admin_password_file).
+          - See O(parallel.worktrees.pg_database#module:shared.admin_password_file).
         type: path
       maintenance_database:
         description:
-          - As O(parallel.worktrees.pg_database#module:shared.maintenance_database).
+          - See O(parallel.worktrees.pg_database#module:shared.maintenance_database).
         type: str
         default: postgres
   disposable:

@@ -23,7 +23,7 @@ options:
         required: true
       started:
         description:
-          - When that process started, in clock ticks since the machine's start (field 22 of C(/proc/PID/stat)).
+          - Start time of that process, in clock ticks since the machine's start (field 22 of C(/proc/PID/stat)).
         type: int
         required: true
       machine:

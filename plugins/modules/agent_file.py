@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: agent_file
-short_description: Write what an agent must know of its task into the files that agents read
+short_description: Write the facts of a task into the files that agents read
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Writes a block of its own, between two marks, into files such as C(AGENTS.md) and C(CLAUDE.md) of a worktree. What
-    else is in such a file stays.
-  - A file that git tracks is left alone and told, and so is a symbolic link. To tell agents more than the project's own
-    file does, name another, such as C(CLAUDE.local.md).
-  - What is written is kept out of git in that worktree alone (see the notes), and noted in git's folder for it, so that
-    its removal can tell it from work.
+  - Writes a block between two marks into files of a worktree such as C(AGENTS.md) and C(CLAUDE.md). Other text in such
+    a file is not changed.
+  - A file that git tracks and a symbolic link are not changed, and are reported in RV(left). To add to the text of a
+    tracked file, use another file, such as C(CLAUDE.local.md).
+  - Git ignores the written files in that worktree only (see the notes). They are recorded in git's folder for the
+    worktree, so that the removal of the worktree does not count them as work.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.excluded
@@ -55,26 +55,26 @@ options:
     suboptions:
       path:
         description:
-          - The file, from the folder of the worktree. A path that leads out of it is refused.
+          - The file, relative to the folder of the worktree. A path that leads out of the worktree is refused.
         type: str
         required: true
       repo:
         description:
-          - Name of the one of O(worktrees) that it goes to. It goes to all of them otherwise.
+          - Name of the entry of O(worktrees) to write the file into. It defaults to all worktrees.
         type: str
       content:
         description:
-          - What to write. It defaults to O(text).
+          - The text to write. It defaults to O(text).
         type: str
       whole:
         description:
-          - Whether the content is the whole file, without marks, as files need that begin with a front matter. One that
-            somebody wrote or edited is left alone then, and told.
+          - Whether the content is the whole file, without marks, for example for a file that begins with front matter.
+            A file that was written or edited by hand is then not changed, and is reported in RV(left).
         type: bool
         default: false
   text:
     description:
-      - What is written into files that say nothing else.
+      - The text for files without O(files[].content).
       - C(PARALLEL_WORKTREES_DATABASE_PASSWORD) in it is masked.
     type: str
     default: ""
@@ -83,7 +83,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Tell agents where they are
+- name: Describe the task to agents
   parallel.worktrees.agent_file:
     worktrees:
       - name: backend
@@ -100,28 +100,28 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was written, or would be in check mode.
+  description: What was written, or would be written in check mode.
   returned: success
   type: list
   elements: str
   sample:
     - write /srv/shop/backend/.worktrees/fix-login/AGENTS.md
 files:
-  description: The files that are as this call wants them.
+  description: The files that have the requested content.
   returned: success
   type: list
   elements: str
   sample:
     - /srv/shop/backend/.worktrees/fix-login/AGENTS.md
 left:
-  description: The files that were left alone, and why, a line each.
+  description: The files that were not changed, one line each, with the reason.
   returned: success
   type: list
   elements: str
   sample:
     - "/srv/shop/backend/.worktrees/fix-login/AGENTS.md was left alone: git tracks it"
 summary:
-  description: RV(left) for people; V(none) where nothing was.
+  description: RV(left) as a text for people; V(none) if RV(left) is empty.
   returned: success
   type: str
 failure:

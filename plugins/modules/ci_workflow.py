@@ -12,10 +12,10 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Writes a workflow of GitHub Actions into worktrees, with the set-up commands of the workspace, the checks of the
-    stage V(integration), and a PostgreSQL service. It is committed like any other file.
-  - Tells the commands with which the forge protects O(target), of GitHub or GitLab by the address of the remote. It
-    runs none of them.
+  - Writes a GitHub Actions workflow into worktrees, with the set-up commands of the workspace, the checks of the stage
+    V(integration), and a PostgreSQL service. Commit the workflow like any other file.
+  - Reports the commands that protect O(target) on the forge. The address of the remote selects GitHub or GitLab. The
+    module does not run these commands.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.gates
@@ -46,28 +46,30 @@ options:
         required: true
       setup:
         description:
-          - The commands to run before the checks, each with C(command) and, where that is not the top, C(folder).
+          - The commands to run before the checks, each with C(command) and, if it does not run in the top folder,
+            C(folder).
         type: list
         elements: dict
         default: []
   file:
     description:
-      - Where the workflow goes. A file there that this module did not write is refused.
+      - The file of the workflow, relative to the folder of the worktree. An existing file that this module did not
+        write is refused.
     type: str
     default: .github/workflows/integration.yml
   branch:
     description:
-      - The integration branch, whose pushes it runs for.
+      - The integration branch. The workflow runs for pushes to this branch.
     type: str
     default: integration
   target:
     description:
-      - The branch whose pull requests it runs for, and which is to be protected.
+      - The branch to protect. The workflow runs for pull requests to this branch.
     type: str
     default: main
   remote:
     description:
-      - The remote whose address tells the forge.
+      - The remote whose address selects the forge.
     type: str
     default: origin
   image:
@@ -77,22 +79,23 @@ options:
     default: postgres:17
   runner:
     description:
-      - What it runs on.
+      - The runner of the workflow (C(runs-on)).
     type: str
     default: ubuntu-latest
   variables:
     description:
-      - Environment variables of its commands. C(DATABASE_URL) is that of the service where it is not given.
+      - Environment variables of its commands. C(DATABASE_URL) defaults to the URL of the PostgreSQL service.
     type: dict
     default: {}
   reviews:
     description:
-      - How many reviews a pull request to O(target) is to need.
+      - Number of reviews that a pull request to O(target) requires.
     type: int
     default: 1
   linear_history:
     description:
-      - Whether O(target) is to have no merge commits. M(parallel.worktrees.task_integration) makes them.
+      - Whether the forge refuses merge commits on O(target). M(parallel.worktrees.task_integration) creates merge
+        commits.
     type: bool
     default: false
 """
@@ -119,7 +122,7 @@ actions:
   sample:
     - write /srv/shop/backend/.worktrees/fix-login/.github/workflows/integration.yml
 report:
-  description: The commands with which the forge protects the target, a paragraph a repository.
+  description: The commands that protect O(target) on the forge, a paragraph for each repository.
   returned: success
   type: str
   sample: |
@@ -127,8 +130,8 @@ report:
     gh api --method PUT repos/shop/backend/branches/main/protection --input - <<'JSON'
 failure:
   description:
-    - V(user) for a file that is somebody else's, or a place outside of the worktree.
-    - V(environment) if a worktree is not there, or cannot be written.
+    - V(user) for a file that this module did not write, or a path outside the worktree.
+    - V(environment) if a worktree does not exist, or cannot be written to.
   returned: failure
   type: str
   sample: user

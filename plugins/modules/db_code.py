@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: db_code
-short_description: Install what a DB host runs by itself
+short_description: Install the code that a DB host runs by itself
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Timers and the start of a DB host need the code of this collection there. This module is sent with that code, and
-    writes it into a folder as the Python package C(parallel_worktrees). It needs nothing but Python.
-  - Files of the package that are no longer part of it are removed. A folder with something else in it is refused.
+  - The timers and the start-up of a DB host run code of this collection. This module writes that code into a folder of
+    the host, as the Python package C(parallel_worktrees). It needs only Python.
+  - Files that no longer belong to the package are removed. A folder with other content is refused.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -27,7 +27,7 @@ attributes:
 options:
   directory:
     description:
-      - The folder that the package is in. It is not on Python's path for others.
+      - The folder that contains the package. It is not on the module search path of other Python programs.
     type: path
     default: /usr/local/lib/parallel-worktrees
 requirements:
@@ -37,7 +37,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Install what the timers run
+- name: Install the code for the timers
   parallel.worktrees.db_code:
   become: true
 """
@@ -56,8 +56,9 @@ package:
   type: str
 failure:
   description:
-    - V(user) if the request is refused, for example because the folder has files in it that are not ours.
-    - V(environment) if an operation on the machine fails, for example because the folder cannot be written to.
+    - V(user) if the request is refused, for example because the folder contains files that this collection did not
+      write.
+    - V(environment) if an operation on the machine fails, for example because the folder is not writable.
   returned: failure
   type: str
   sample: environment

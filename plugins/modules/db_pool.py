@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: db_pool
-short_description: Make the file system that branches of databases lie on
+short_description: Create the file system for the branches of databases
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Makes a ZFS pool with a dataset, or a file system of Btrfs or of XFS, on devices or on a file of a size; mounts it,
-    also at each start of the machine; and gives it the properties that suit PostgreSQL.
-  - What is ours says so itself, the dataset by the property C(parallel.worktrees:pool), a file system by its label
-    C(parallel-wt). A pool, dataset or file system that does not say so is refused and never adopted, and so is a device
-    that is in use, or whose beginning or end is not empty, and a mount point with something in it.
-  - A pool is never removed, made larger or moved by this module. That is done with the file system's own programs.
+  - Creates a ZFS pool with a dataset, or a Btrfs or XFS file system, on devices or on a file. Mounts it, also at each
+    boot of the machine, and sets properties that suit PostgreSQL.
+  - The module marks what it creates, a dataset with the property C(parallel.worktrees:pool), a file system with the
+    label C(parallel-wt). A pool, dataset or file system without this mark is refused and never adopted. A device that
+    is in use, or whose beginning or end is not empty, is refused too. So is a mount point that is not empty.
+  - This module never removes, enlarges or moves a pool. Use the programs of the file system for that.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -30,8 +30,8 @@ attributes:
 options:
   store:
     description:
-      - The file system. ZFS takes a snapshot of a database that is at work and has a quota for each branch. Btrfs
-        takes the same snapshots and has no quota here. XFS copies a stopped server's files, sharing their blocks.
+      - The file system. ZFS takes snapshots of a running database and has a quota for each branch. Btrfs takes the same
+        snapshots, without quotas. XFS copies the files of a stopped server with shared blocks.
     type: str
     choices:
       - zfs
@@ -40,42 +40,43 @@ options:
     required: true
   dataset:
     description:
-      - With O(store=zfs), the dataset that all of ours lie in, with the name of its pool, such as
+      - With O(store=zfs), the dataset that contains all datasets of this collection, with the name of its pool, such as
         V(tank/parallel-worktrees).
       - Required with O(store=zfs).
     type: str
   root:
     description:
-      - Where it is mounted. The folder may be there, and has to be empty.
+      - The mount point. If the folder exists, it must be empty.
     type: path
     default: /srv/parallel-worktrees
   devices:
     description:
-      - The devices to make it on, where it is not there yet. XFS takes one of them. For ZFS, words such as V(mirror)
-        and V(raidz) may stand between them as C(zpool create) has it.
-      - Where a ZFS pool is there already, give neither these nor O(file) to have a dataset in it.
+      - The devices on which to create the pool, if it does not exist. XFS takes a single device. For ZFS, the list may
+        contain words such as V(mirror) and V(raidz), as C(zpool create) takes them.
+      - To create a dataset in an existing ZFS pool, set neither this option nor O(file).
     type: list
     elements: str
     default: []
   file:
     description:
-      - The file to make it on, in the place of O(devices). It is sparse, so it takes what is really used.
-      - Required without O(devices), but for ZFS.
+      - The file on which to create the pool, instead of O(devices). The file is sparse, so it takes only the space that
+        is really used.
+      - Required without O(devices), except for ZFS.
     type: path
   size:
     description:
-      - How large the file is made, such as V(20G). One that is there keeps its size.
+      - The size of a new file, such as V(20G). An existing file keeps its size.
       - Required with O(file).
     type: str
   properties:
     description:
-      - With O(store=zfs), further properties of the dataset, such as V(quota), or others in the place of those that it
-        has.
-      - C(atime=off), since reading shall write nothing. C(compression=lz4), which costs less than the reading that it
-        saves. C(recordsize=16K), two of PostgreSQL's pages, since V(8K) compresses worse and V(128K) rewrites sixteen
-        pages for one. C(xattr=sa) and C(acltype=off), as nobody uses them. C(exec=off), C(setuid=off) and
-        C(devices=off), since only data lie there.
-      - Under zfs-fuse it is C(compression=on) and C(xattr=off).
+      - With O(store=zfs), further properties of the dataset, such as V(quota), or other values for the default
+        properties.
+      - The defaults are C(atime=off), so that reading does not write; C(compression=lz4), which costs less than the
+        reading that it saves; C(recordsize=16K), two pages of PostgreSQL, since V(8K) compresses worse and V(128K)
+        rewrites sixteen pages for a single page; C(xattr=sa) and C(acltype=off), since extended attributes and ACLs are
+        not used; and C(exec=off), C(setuid=off) and C(devices=off), since the dataset contains only data.
+      - With zfs-fuse, the defaults are C(compression=on) and C(xattr=off) instead.
       - Btrfs and XFS are mounted with C(noatime), C(noexec), C(nosuid) and C(nodev).
     type: dict
     default: {}
@@ -87,20 +88,20 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A pool of ZFS on two disks, one the mirror of the other
+- name: Create a ZFS pool on two mirrored disks
   parallel.worktrees.db_pool:
     store: zfs
     dataset: tank/parallel-worktrees
     devices: [mirror, /dev/disk/by-id/nvme-one, /dev/disk/by-id/nvme-two]
 
-- name: A dataset in a pool that is there
+- name: Create a dataset in an existing pool
   parallel.worktrees.db_pool:
     store: zfs
     dataset: tank/parallel-worktrees
     properties:
       quota: 2T
 
-- name: XFS on a file, where there is no disk to spare
+- name: Create an XFS file system on a file
   parallel.worktrees.db_pool:
     store: xfs
     file: /var/lib/parallel-worktrees.pool
@@ -122,16 +123,16 @@ pool:
   type: dict
   contains:
     store:
-      description: Its file system.
+      description: The file system of the pool.
       type: str
     dataset:
-      description: With ZFS, the dataset; else nothing.
+      description: The dataset with ZFS; otherwise empty.
       type: str
     root:
-      description: Where it is mounted.
+      description: The mount point.
       type: str
     places:
-      description: The devices, or the file, that were given.
+      description: The devices or the file, as given.
       type: list
       elements: str
 failure:

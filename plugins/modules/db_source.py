@@ -7,24 +7,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: db_source
-short_description: Have a DB host follow a database, and keep goldens of it
+short_description: Replicate a database to a DB host and keep goldens of it
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Runs on a DB host, which the playbook C(parallel.worktrees.db_host) sets up. It gives the host a source, which is
-    either a standby that follows a primary by streaming, or a dump; and it makes goldens of the source, which
-    the module C(pg_branch) makes branches of.
-  - A golden is made beside what there is, from a snapshot of the standby or by restoring the dump, on a server that
-    only root reaches. It leaves its primary for good, loses replication slots, subscriptions, user mappings and all
-    other databases, is masked, gets one role that owns all that is in the database, and is shut down in good order.
-    No role that came with the data can log in, and no password comes with it.
-  - A golden on which branches stand is never removed. Where anything fails, the goldens and branches that there are
-    stay as they are.
-  - A source whose log is a link, or that has tablespaces, is refused, for a copy would write to what it is a copy of.
-    So is a primary with C(full_page_writes) or C(fsync) off, and a pool with less free than C(db_host_reserve).
-  - What a killed run has left is removed by the next one. Runs for one source wait for each other; branches are not
-    held up by them.
+  - Runs on a DB host, which the playbook C(parallel.worktrees.db_host) sets up. It adds a source to the host, which is
+    either a standby that follows a primary by streaming replication, or a dump. From the source it makes goldens, from
+    which the module M(parallel.worktrees.pg_branch) makes branches.
+  - A golden is made in a new volume, from a snapshot of the standby or by restoring the dump, on a server that only
+    root can reach. It is promoted, its replication slots, subscriptions, user mappings and all other databases are
+    removed, it is masked, it gets one role that owns all objects in the database, and its server is shut down cleanly.
+    No role that was copied with the data can log in, and no password is copied.
+  - A golden that branches depend on is never removed. If a step fails, the existing goldens and branches stay
+    unchanged.
+  - A source whose C(pg_wal) is a symbolic link, or that has tablespaces, is refused, because a copy would write to the
+    files of the original. A primary with C(full_page_writes) or C(fsync) off is refused too. So is a pool with less
+    free space than C(db_host_reserve).
+  - The next run removes what a killed run has left. Runs for the same source wait for each other. They do not block
+    branches.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -35,41 +36,42 @@ attributes:
   idempotent:
     support: partial
     details:
-      - O(refresh=true) makes a new golden each time.
+      - O(refresh=true) makes a new golden at each call.
 options:
   name:
     description:
-      - Name of the source. It is described in the host file, as C(db_host_sources) of the role
-        C(db_host) has it.
-      - C(kind) is V(standby) or V(dump), C(database) the one that branches are made for, and C(admin) a superuser of
-        it, V(postgres) if not given.
-      - A standby has C(host), C(port), C(user) and C(password_file) of the primary, whose user needs the attribute
-        C(REPLICATION) and nothing else; and C(slot), the replication slot that is made there, without which a standby
-        that was off for long has to be copied anew. A slot keeps log on the primary while the standby is off, so set
-        C(max_slot_wal_keep_size) there.
-      - A standby also has C(sslmode), how its connection to the primary is encrypted, as libpq has it, and
-        C(sslrootcert), the file with the certificates that may have signed the primary's. V(verify-full) verifies that
-        it is the C(host). If not given, C(sslmode) is V(prefer), which encrypts where the primary can, and verifies
-        nothing. The user of standbys has to be able to read C(sslrootcert).
-      - A standby whose collations have other versions than its primary's, as between releases of a distribution, is
-        reported among the problems of the source.
-      - A dump has C(dump), what pg_dump has written, and C(extensions) to create before it is restored. It is restored
-        anew when it has changed.
-      - Both can have C(mask), a file of SQL that runs as superuser before any branch can be made. When it is another
-        one, a golden is made anew, and no branch is made of those that are there.
-      - Both can have C(mask_verify), a query, as SQL text, that must return no row then, otherwise there is no new
-        golden; and C(exclude_kinds), the kinds of objects that a golden does not have, V(comment) and V(large object).
-        It is both with a mask if not given, for a mask of tables does not reach them, and none without.
-      - Both can have C(settings) of the servers, such as C(shared_preload_libraries); C(every), C(keep) and
-        C(keep_age), how often a golden is made (V(1h) if not given), how many stay (V(3)) and how long at most; and
-        C(expire) of the branches.
+      - Name of the source. The host file describes it, as in the variable C(db_host_sources) of the role C(db_host),
+        with the following keys.
+      - C(kind) is V(standby) or V(dump). C(database) is the database that branches provide. C(admin) is a superuser of
+        it, by default V(postgres).
+      - A standby has C(host), C(port), C(user) and C(password_file) of the primary, whose user needs only the attribute
+        C(REPLICATION). It also has C(slot), the replication slot that is created on the primary. Without a slot, a
+        standby that was off for a long time must be copied again. A slot keeps WAL on the primary while the standby is
+        off, so set C(max_slot_wal_keep_size) on the primary.
+      - A standby also has C(sslmode), the encryption of its connection to the primary, with the values of libpq, and
+        C(sslrootcert), the file with the trusted root certificates. V(verify-full) verifies that the certificate of the
+        primary is for C(host). C(sslmode) defaults to V(prefer), which encrypts if the primary supports it, and
+        verifies nothing. The system user that runs standbys must be able to read C(sslrootcert).
+      - If the collation versions of a standby and its primary differ, as between releases of a distribution, this is
+        reported as a problem of the source.
+      - A dump has C(dump), the output of C(pg_dump), and C(extensions), the extensions to create before the restore. It
+        is restored again when its content has changed.
+      - Both can have C(mask), an SQL file that runs as superuser before any branch can be made. When the content of the
+        mask changes, a new golden is made, and no branch is made from the older goldens.
+      - Both can have C(mask_verify), a query as SQL text. If it returns a row after the mask, the new golden is
+        refused. Both can have C(exclude_kinds), the kinds of objects that are removed from a golden, which are
+        V(comment) and V(large object). With a mask, C(exclude_kinds) defaults to both kinds, since a mask of tables
+        does not cover them. Without a mask, it defaults to none.
+      - Both can have C(settings), the settings of the servers, such as C(shared_preload_libraries); C(every), how often
+        a golden is made (by default V(1h)); C(keep), how many goldens are kept (by default V(3)); C(keep_age), how long
+        they are kept at most; and C(expire), when branches expire.
     type: str
     required: true
   state:
     description:
-      - With V(present), the standby runs with the settings that are told, and there is a golden.
-      - With V(absent), the goldens, the standby and its slot on the primary are gone. It is refused while branches
-        stand on a golden.
+      - With V(present), the standby runs with the settings of the host file, and a golden exists.
+      - With V(absent), the goldens, the standby and its slot on the primary are removed. This is refused while branches
+        depend on a golden.
     type: str
     choices:
       - present
@@ -77,12 +79,12 @@ options:
     default: present
   refresh:
     description:
-      - Make a new golden even where there is one, and then remove those that are no longer kept.
+      - Make a new golden even if a golden exists, and then remove the goldens that are no longer kept.
     type: bool
     default: false
   force:
     description:
-      - With O(state=absent), remove the standby although its primary cannot be asked to drop the slot.
+      - With O(state=absent), remove the standby even if the slot on its primary cannot be dropped.
     type: bool
     default: false
   host_file:
@@ -99,7 +101,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Follow the primary, and have a golden of it
+- name: Follow the primary, and make the first golden
   parallel.worktrees.db_source:
     name: app
   become: true
@@ -110,7 +112,7 @@ EXAMPLES = r"""
     refresh: true
   become: true
 
-- name: Take all of it away, with the slot on the primary
+- name: Remove the source, with the slot on the primary
   parallel.worktrees.db_source:
     name: app
     state: absent
@@ -128,14 +130,14 @@ actions:
     - start the standby of source app
     - make a golden of source app
 source:
-  description: How the source stands, as M(parallel.worktrees.db_source_info) tells it; null with O(state=absent).
+  description: The state of the source, as M(parallel.worktrees.db_source_info) reports it; null with O(state=absent).
   returned: success
   type: dict
 failure:
   description:
-    - V(user) if the request is refused, for example because branches stand on a golden.
-    - V(environment) if an operation on the machine fails, for example because the primary lets nobody in, the pool is
-      nearly full, or the masking failed.
+    - V(user) if the request is refused, for example because branches depend on a golden.
+    - V(environment) if an operation on the machine fails, for example because the primary refuses the connection, the
+      pool is nearly full, or the mask failed.
   returned: failure
   type: str
   sample: environment

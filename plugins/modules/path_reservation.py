@@ -12,9 +12,9 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Keeps globs of paths for one task of a workspace, for a time. They are refused, all of them, where one overlaps
-    with what another task has, whatever files there are today.
-  - A reservation ends with its time or with the record of its task.
+  - Reserves globs of paths for one task of a workspace, for a limited time. If one glob overlaps with a reservation of
+    another task, all of them are refused. It does not matter whether matching files exist.
+  - A reservation ends when its time is over or the record of its task is removed.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -24,11 +24,11 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: The same again lets them last longer, which counts as a change.
+    details: A second run of the same call extends the reservations, which counts as a change.
 options:
   registry:
     description:
-      - The file of the registry. It defaults to the user's own.
+      - The registry file. It defaults to the registry of the user.
     type: path
   workspace:
     description:
@@ -37,26 +37,26 @@ options:
     required: true
   task:
     description:
-      - The task, which has to have a record.
+      - Name of the task, which must have a record.
     type: str
     required: true
   repos:
     description:
-      - The repositories that the paths are in, by their names.
+      - The names of the repositories that contain the paths.
     type: list
     elements: str
     required: true
   paths:
     description:
-      - The globs, from the top of the repository. C(*) and C(?) stand for characters of one name, C([...]) for one
-        character of it, C(**) for any number of folders.
-      - What matches a folder holds for all that is in it.
-      - Required to reserve. With O(state=absent), it defaults to all.
+      - The globs, relative to the top folder of the repository. C(*) and C(?) match characters within a single name,
+        C([...]) matches one character of a name, C(**) matches any number of folders.
+      - A glob that matches a folder also reserves everything in the folder.
+      - Required with O(state=present). With O(state=absent), it defaults to all reservations of the task.
     type: list
     elements: str
   state:
     description:
-      - With V(absent), they are released.
+      - With V(present), the paths are reserved. With V(absent), they are released.
     type: str
     choices:
       - present
@@ -64,12 +64,12 @@ options:
     default: present
   reason:
     description:
-      - Why, for whoever is refused.
+      - The reason, which is shown to a task that is refused.
     type: str
     default: ""
   seconds:
     description:
-      - For how long, in seconds. One that lasts longer by now stays as it is.
+      - The duration of the reservation, in seconds. An existing reservation that lasts longer is not changed.
       - Setting the clock of the machine forwards or backwards does not change this time.
     type: int
     default: 7200
@@ -79,7 +79,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let nobody else touch the parser
+- name: Reserve the parser for a task
   parallel.worktrees.path_reservation:
     workspace: shop
     task: fix-login
@@ -100,7 +100,7 @@ actions:
   sample:
     - "reserve backend: src/parser/** until 2026-11-21 17:19:59 (new parser) for fix-login"
 reservations:
-  description: All that the task has reserved now.
+  description: All reservations of the task after the call.
   returned: success
   type: list
   elements: dict
@@ -118,15 +118,15 @@ reservations:
       type: str
       sample: fix-login
     reason:
-      description: Why.
+      description: The reason.
       type: str
       sample: new parser
     expires:
-      description: When it ends, in seconds since the epoch.
+      description: When the reservation ends, in seconds since the epoch.
       type: float
       sample: 1795283999.0
 summary:
-  description: The same for people.
+  description: The result as a text for people.
   returned: success
   type: str
   sample: |
@@ -134,8 +134,8 @@ summary:
       backend: src/parser/** until 2026-11-21 17:19:59 (new parser)
 failure:
   description:
-    - V(user) for an overlap, a glob that is none, a time that is none, or a task that is not there.
-    - V(environment) for a registry that is damaged, cannot be written, or is of a newer version.
+    - V(user) for an overlap, an invalid glob, an invalid duration, or a task without a record.
+    - V(environment) for a registry that is damaged, cannot be written, or has a newer version.
   returned: failure
   type: str
   sample: user

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: port_lease
-short_description: Lease slots and the ports that follow from them
+short_description: Lease slots and the ports that are computed from them
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Gives each owner a slot, which is a number, and for each named port the number C(base + slot * stride).
-  - A slot is unique in its workspace, and a port on the machine, because every workspace has its leases in the same
-    registry. Either all owners get one or none.
-  - A slot is passed over if one of its ports is leased to anybody, or if any process listens on it, on any address.
-  - An owner that has a lease keeps it, slot and ports, whatever O(ports), O(slots) and O(slot) say by now. Give it back
-    first to get another.
-  - A lease may end by itself (O(expires_after)). One that has ended is as good as released; each call for its owner
-    renews it. Leases end when somebody needs a slot, of whichever workspace.
-  - Nothing but the registry is touched, so this module can be used for ports alone, without anything else of this
-    collection.
+  - Leases a slot, which is a number, to each owner. Each named port gets the number C(base + slot * stride).
+  - A slot is unique in its workspace, and a port is unique on the machine, because all workspaces use the same
+    registry. Either all owners get a lease or none.
+  - A slot is skipped if one of its ports is already leased, or if a process listens on it, on any address.
+  - An owner that has a lease keeps its slot and ports, even if O(ports), O(slots) and O(slot) have changed. To get
+    another lease, release the old lease first.
+  - A lease may expire (O(expires_after)). An expired lease counts as released. Each call for its owner renews the
+    lease. Expired leases are removed when any workspace needs a slot.
+  - The module changes only the registry, so you can use it for ports alone, without the rest of this collection.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -45,14 +44,15 @@ options:
     required: true
   owners:
     description:
-      - The owners that get a lease, or release it. An owner is mostly the name of a task.
+      - The owners whose leases are made or released. An owner is usually the name of a task.
     type: list
     elements: str
     required: true
   state:
     description:
-      - With V(present), each owner has a lease. With V(absent), none has.
-      - With V(renewed), those that there are last from now on; an owner that has none, as its time was up, is refused.
+      - With V(present), each owner has a lease. With V(absent), no owner has a lease.
+      - With V(renewed), the duration of existing leases starts again. An owner without a lease, for example because it
+        has expired, is refused.
     type: str
     choices:
       - present
@@ -61,16 +61,16 @@ options:
     default: present
   ports:
     description:
-      - The ports of a lease. A key is a name of yours, a value a dictionary with C(base) (a whole number), C(stride)
-        (a whole number, V(1) where it is left out) and C(main) (the port that the main tree uses, C(base) where it is
-        left out).
-      - A port of C(slots.first) or C(slots.last) outside of 1 to 65535 is refused.
-      - Without ports, a lease is a slot only.
+      - The ports of a lease. Each key is a name of your choice. Each value is a dictionary with C(base) (an integer),
+        C(stride) (an integer, by default V(1)) and C(main) (the port that the main working tree uses, by default
+        C(base)).
+      - The call is refused if a port of O(slots.first) or O(slots.last) is outside the range from 1 to 65535.
+      - Without ports, a lease has only a slot.
     type: dict
     default: {}
   slots:
     description:
-      - Which slots there are, and the order in which they are tried.
+      - The range of the slots, and the order in which they are tried.
     type: dict
     default: {}
     suboptions:
@@ -87,9 +87,9 @@ options:
       strategy:
         description:
           - With V(lowest), the lowest free slot.
-          - With V(hash), the slot that follows from the owner's name (SHA-256 modulo the number of slots) or, where
-            that is not free, the next one that is. The same name always asks for the same slot.
-          - With V(fixed), the one that O(slot) names.
+          - With V(hash), the slot that is computed from the owner's name (SHA-256 modulo the number of slots) or, if it
+            is not free, the next free slot. The search for a name always starts at the same slot.
+          - With V(fixed), the slot in O(slot).
         type: str
         choices:
           - lowest
@@ -98,13 +98,14 @@ options:
         default: lowest
   slot:
     description:
-      - The very slot to lease, whichever the strategy. Refused where it is not free.
-      - Required with O(slots.strategy=fixed), unless the owner has a lease.
+      - The slot to lease, with any strategy. The call is refused if the slot is not free.
+      - Required with O(slots.strategy=fixed), unless the owner already has a lease.
     type: int
   expires_after:
     description:
-      - Seconds after which a lease ends, unless it is used before. A call for an owner that has a lease is such a use.
-      - Left out, a new lease does not end, and one that there is lasts as long again as it did.
+      - Number of seconds after which a lease ends, unless it is used before. A call for an owner that has a lease is
+        such a use.
+      - If it is not set, a new lease does not end, and an existing lease is renewed for the same duration as before.
       - Setting the clock of the machine forwards or backwards does not change this time.
     type: int
 seealso:
@@ -125,11 +126,11 @@ EXAMPLES = r"""
         stride: 10
   register: given
 
-- name: Tell the port of the database
+- name: Print the port of the database
   ansible.builtin.debug:
     msg: "{{ given.leases[0].ports.database }}"
 
-- name: Fifteen slots, each name asking for its own
+- name: Lease a slot that is computed from the name, from fifteen slots
   parallel.worktrees.port_lease:
     workspace: adw
     owners:
@@ -144,7 +145,7 @@ EXAMPLES = r"""
       last: 14
       strategy: hash
 
-- name: A port for an hour, for a script that wants nothing else of this collection
+- name: Lease a port for an hour, for a script that uses nothing else of this collection
   parallel.worktrees.port_lease:
     workspace: previews
     owners:
@@ -154,7 +155,7 @@ EXAMPLES = r"""
         base: 8000
     expires_after: 3600
 
-- name: Give them back
+- name: Release the slot and the ports
   parallel.worktrees.port_lease:
     workspace: shop
     owners:
@@ -164,7 +165,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was leased, released and passed over, or would be in check mode.
+  description: What was leased, released and skipped, or would be in check mode.
   returned: success
   type: list
   elements: str
@@ -178,7 +179,7 @@ leases:
   elements: dict
   contains:
     owner:
-      description: Its owner, as in O(owners).
+      description: The owner, as in O(owners).
       type: str
       sample: fix-login
     slot:
@@ -186,15 +187,16 @@ leases:
       type: int
       sample: 2
     ports:
-      description: The number of each port, by its name.
+      description: The number of each port, by name.
       type: dict
       sample:
         database: 15434
         web: 8020
     passed_over:
       description:
-        - The slots that were wanted first and not free when it was leased. It is kept with the lease.
-        - With strategy V(lowest), slots that other owners of the workspace hold are not told.
+        - The slots that were tried first but were not free when the slot was leased. This list is stored with the
+          lease.
+        - With strategy V(lowest), slots that other owners of the workspace hold are not listed.
       type: list
       elements: dict
       contains:
@@ -203,28 +205,28 @@ leases:
           type: int
           sample: 1
         reason:
-          description: Why it was passed over.
+          description: Why the slot was skipped.
           type: str
           sample: port 15433 (database) is taken by a process that is not ours
     main_ports:
-      description: The main tree's number of each port, by its name.
+      description: The number of each port in the main working tree, by name.
       type: dict
       sample:
         database: 15432
         web: 8000
     expires:
-      description: When it ends, in seconds since the epoch; V(none) for one that does not.
+      description: When the lease ends, in seconds since the epoch; V(none) if it does not end.
       type: float
       sample: 1790000000.5
 summary:
   description:
-    - For people, the slots that this call passed over and why, and the leases that had ended, a line each; V(none)
-      where there are none.
+    - A text for people, with one line for each slot that this call skipped, with the reason, and for each lease that
+      had expired; V(none) if there are none.
   returned: success
   type: str
   sample: "fix-login: slot 1 was passed over: port 15433 (database) is taken by a process that is not ours"
 holders:
-  description: Who holds the slots of the workspace, a line each.
+  description: The owners that hold the slots of the workspace, one line each.
   returned: when no slot is free
   type: list
   elements: str
@@ -232,9 +234,9 @@ holders:
     - "1: fix-login"
 failure:
   description:
-    - V(user) if no slot is free, O(slot) is none of the slots or not free, or O(ports), O(slots) or O(expires_after)
-      make no sense.
-    - V(environment) for a registry that is damaged, lost, read-only, on a full disk, locked for over 60 seconds, or of
+    - V(user) if no slot is free, O(slot) is outside the range of O(slots) or not free, or O(ports), O(slots) or
+      O(expires_after) are invalid.
+    - V(environment) for a registry that is damaged, lost, read-only, on a full disk, locked for over 60 seconds, or has
       a newer version.
   returned: failure
   type: str

@@ -12,10 +12,11 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Starts named checks over worktrees in the background, all at once, and leaves a text report of each and a summary.
-  - The worktree and its repository are read-only to them, whatever they try; mounted so in a namespace of their own
-    or, where that cannot be had, in a container of O(image). The call is refused where neither is possible.
-  - Worktrees whose checks are still running are left to them.
+  - Starts checks of worktrees in the background, all at the same time. Each check writes a text report, and the call
+    returns a summary.
+  - The checks cannot write to the worktree and its repository, which are mounted read-only in a namespace of the check
+    or, if the user cannot create namespaces, in a container of O(image). The call is refused if neither is possible.
+  - No checks are started in a worktree whose checks are still running.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -23,19 +24,19 @@ attributes:
     support: full
   diff_mode:
     support: none
-    details: It changes nothing but the reports.
+    details: The module changes only the reports.
   idempotent:
     support: none
-    details: Each call starts the checks again, but for those that are running.
+    details: Each call starts the checks again, except those that are still running.
 options:
   task:
     description:
-      - The task, as the reports name it.
+      - Name of the task, for the reports.
     type: str
     required: true
   worktrees:
     description:
-      - The worktrees, linked ones.
+      - The worktrees, which must be linked worktrees.
     type: list
     elements: dict
     required: true
@@ -64,22 +65,22 @@ options:
         required: true
       command:
         description:
-          - A command line for C(/bin/sh). It passes where it ends with 0.
+          - A command line for C(/bin/sh). The check passes if the command exits with 0.
         type: str
         required: true
       folder:
         description:
-          - Where it runs, from the folder of the worktree.
+          - The folder in which the command runs, relative to the folder of the worktree.
         type: str
         default: .
       repos:
         description:
-          - The repositories that it is meant for. It defaults to all.
+          - The repositories that the check applies to. It defaults to all repositories.
         type: list
         elements: str
   only:
     description:
-      - The names of those to run. It defaults to all.
+      - The names of the checks to run. It defaults to all checks.
     type: list
     elements: str
   variables:
@@ -88,7 +89,7 @@ options:
         placeholder of the password, the command gets the password; the report has a mask in its place.
       - A variable with the value V(null) is not set. If an env file of the worktree (M(parallel.worktrees.env_file))
         sets the same variable, the value in the env file is used.
-      - C(TMPDIR) and C(XDG_CACHE_HOME) are a folder that each check has for itself and may write to.
+      - C(TMPDIR) and C(XDG_CACHE_HOME) name a writable folder, a separate folder for each check.
     type: dict
     default: {}
   password_file:
@@ -97,33 +98,33 @@ options:
     type: path
   image:
     description:
-      - The image of the containers that they run in where this user cannot have namespaces.
+      - The image of the containers in which the checks run if this user cannot create namespaces.
     type: str
   timeout:
     description:
-      - After how many seconds a check is ended.
+      - The time in seconds after which a check is ended.
     type: int
     default: 3600
   wait:
     description:
-      - Wait until all have ended.
+      - Whether to wait until all checks have ended.
     type: bool
     default: false
   start:
     description:
-      - Without it, nothing is started, and RV(reports) tells what there is.
+      - Whether to start the checks. With V(false), RV(reports) lists the existing reports.
     type: bool
     default: true
 seealso:
   - module: parallel.worktrees.task_gate
 notes:
-  - What is mounted at a folder inside the worktree is not seen by the checks.
+  - The checks do not see a file system that is mounted at a folder inside the worktree.
   - Files elsewhere, such as in the home folder, are not protected.
-  - It needs C(unshare) and C(setpriv) of util-linux 2.38 or later.
+  - The module needs C(unshare) and C(setpriv) of util-linux 2.38 or later.
 """
 
 EXAMPLES = r"""
-- name: Look over a worktree
+- name: Analyze a worktree
   parallel.worktrees.task_analysis:
     task: fix-login
     worktrees:
@@ -140,19 +141,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was started, or would be in check mode.
+  description: What was started, or would be started in check mode.
   returned: success
   type: list
   elements: str
   sample:
     - "analyze /srv/shop/backend/.worktrees/fix-login: lint, security"
 states:
-  description: V(running), V(done), V(interrupted) or V(none), by the name of the repository.
+  description: The state of the analysis, V(running), V(done), V(interrupted) or V(none), by the name of the repository.
   returned: success
   type: dict
   sample: {backend: done}
 reports:
-  description: What there is of each check.
+  description: The report of each check.
   returned: success
   type: list
   elements: dict
@@ -170,27 +171,27 @@ reports:
       type: str
       sample: failed
     why:
-      description: Why it failed, and whether it tried to write.
+      description: Why the check failed, and whether it tried to write.
       type: str
       sample: ended with 1
     seconds:
-      description: How long it took; V(none) while it is running.
+      description: Duration of the check, in seconds; V(none) while it is running.
       type: float
       sample: 2.3
     file:
-      description: Its report.
+      description: The file of its report.
       type: str
       sample: /srv/shop/backend/.git/worktrees/fix-login/parallel-worktrees-logs/analysis/lint.txt
 summary:
-  description: The same for people.
+  description: The result as a text for people.
   returned: success
   type: str
   sample: |
     fix-login: analyzed, backend
 failure:
   description:
-    - V(user) if nothing can be made read-only here, or a check cannot be meant as it is.
-    - V(environment) if a worktree is not there.
+    - V(user) if the worktrees cannot be made read-only on this machine, or the definition of a check is invalid.
+    - V(environment) if a worktree does not exist.
   returned: failure
   type: str
   sample: user

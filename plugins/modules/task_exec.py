@@ -12,23 +12,24 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Runs a line of shell in a folder, with the environment of a task, and returns what it prints.
-  - The password of the task's database is put into the command's environment only. Results and messages have a mask in
+  - Runs a shell command line in a folder, with the environment of a task, and returns its output.
+  - The password of the task's database is only in the environment of the command. Results and messages have a mask in
     its place.
-  - Where M(parallel.worktrees.git_worktree) has put a guard of shared dependencies, it comes first on the PATH.
-  - The command has nothing on its standard input, and no limit of time.
+  - If M(parallel.worktrees.git_worktree) has placed a guard of shared dependencies, the guard is first on the E(PATH).
+  - The standard input of the command is empty, and the command has no time limit.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
   check_mode:
     support: partial
-    details: The command is not run, so a failure of its own cannot be foreseen, nor one for want of O(password_file).
+    details:
+      The command is not run, so its failure cannot be predicted, nor a failure because O(password_file) is missing.
   diff_mode:
     support: none
     details: The changes that a command makes cannot be shown.
   idempotent:
     support: none
-    details: The command is run at each call, and each call counts as a change.
+    details: Each call runs the command, and counts as a change.
 options:
   command:
     description:
@@ -37,18 +38,17 @@ options:
     required: true
   folder:
     description:
-      - The folder to run it in, such as the task's worktree. Without it, nothing is run; the task has none, which is
-        refused.
+      - The folder in which to run the command, such as the task's worktree. Without it, the call is refused, since the
+        task has no worktree.
     type: path
   variables:
     description:
-      - Environment variables of the command, beside those of the caller, which one of them may replace. Those that lead
-        git to another repository (C(git rev-parse --local-env-vars)) are not inherited, and a caller without a locale
-        gives C(LC_ALL=C.UTF-8).
-      - Where a value has the placeholder of the password, as has
-        RV(parallel.worktrees.pg_database#module:database.url), the command gets the password. A variable with the value
-        V(null) is not set. If an env file of the worktree (M(parallel.worktrees.env_file)) sets the same variable, the
-        value in the env file is used.
+      - Environment variables of the command, in addition to the variables of the caller, which they may replace.
+        Variables that direct git to another repository (C(git rev-parse --local-env-vars)) are not inherited. If the
+        caller has no locale, C(LC_ALL=C.UTF-8) is set.
+      - If a value contains the placeholder of the password, as RV(parallel.worktrees.pg_database#module:database.url)
+        does, the command gets the password. A variable with the value V(null) is not set. If an env file of the
+        worktree (M(parallel.worktrees.env_file)) sets the same variable, the value in the env file is used.
     type: dict
     default: {}
   password_file:
@@ -57,15 +57,16 @@ options:
     type: path
   ready:
     description:
-      - Whether all that the task is to have is there. If not, the command runs all the same, and a warning says so.
+      - Whether the task is completely provisioned. If not, the command still runs, with a warning.
     type: bool
     default: true
   title:
     description:
-      - What RV(summary) begins with, such as the task's name, so that the output of several tasks can be told apart.
+      - The first line of RV(summary), such as the task's name, which distinguishes the output of several tasks.
     type: str
 notes:
-  - The shell runs O(command) as it is. A value from elsewhere needs the filter P(ansible.builtin.quote#filter).
+  - The shell runs O(command) unchanged. Quote a value from another source with the filter
+    P(ansible.builtin.quote#filter).
 seealso:
   - module: parallel.worktrees.pg_database
   - module: ansible.builtin.shell
@@ -81,7 +82,7 @@ EXAMPLES = r"""
     password_file: "{{ task_facts.database.password_file }}"
     title: "{{ task_facts.name }}"
 
-- name: See what git says
+- name: Show the git status
   parallel.worktrees.task_exec:
     command: git status --short
     folder: /srv/shop/backend/.worktrees/fix-login
@@ -97,23 +98,23 @@ actions:
   sample:
     - run 'pytest -q' in /srv/shop/backend/.worktrees/fix-login
 code:
-  description: What the command ended with; negative for the signal that ended it.
+  description: Exit code of the command; the negative number of the signal if a signal ended it.
   returned: when the command was run
   type: int
   sample: 0
 stdout:
-  description: What it printed on standard output, the password masked. Empty in check mode.
+  description: Standard output of the command, with the password masked. Empty in check mode.
   returned: success, and when the command was run
   type: str
   sample: |
     12 passed in 0.34s
 stderr:
-  description: What it printed on standard error, the password masked. Empty in check mode.
+  description: Standard error of the command, with the password masked. Empty in check mode.
   returned: success, and when the command was run
   type: str
   sample: ""
 summary:
-  description: What to tell a person, RV(stdout) and then RV(stderr) under the O(title).
+  description: The text for people, which is RV(stdout) and then RV(stderr) under O(title).
   returned: success, but not in check mode
   type: str
   sample: |
@@ -121,8 +122,8 @@ summary:
     12 passed in 0.34s
 failure:
   description:
-    - V(user) if the command ended with another code than 0. The message has its last 20 lines.
-    - V(environment) if O(folder) or O(password_file) is not there, or cannot be used.
+    - V(user) if the command exited with a code other than 0. The message contains the last 20 lines of its output.
+    - V(environment) if O(folder) or O(password_file) does not exist or cannot be used.
   returned: failure
   type: str
   sample: user

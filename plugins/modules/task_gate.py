@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: task_gate
-short_description: Let worktrees pass a gate
+short_description: Run the checks of a gate in worktrees
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Makes the named checks of one stage in worktrees, and fails where one of them does, with the result of each.
-  - A check is a command, a look for leaked databases, or for what git says of the worktree.
+  - Runs the checks of one stage in worktrees, and fails if one of them fails, with the result of each check.
+  - A check is a command, a search for leaked databases, or a condition on the git state of the worktree.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.gates
@@ -21,13 +21,13 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: partial
-    details: The checks are not made, so what they would find cannot be foreseen.
+    details: The checks do not run, so their results cannot be predicted.
   diff_mode:
     support: none
     details: The changes that a command makes cannot be shown.
   idempotent:
     support: partial
-    details: What the commands do is not known. Databases that were dropped are not there a second time.
+    details: The effects of the commands are not known. A leaked database is dropped only once.
 options:
   worktrees:
     description:
@@ -48,7 +48,7 @@ options:
         required: true
   stage:
     description:
-      - Which of the checks to make.
+      - The stage whose checks run.
     type: str
     choices:
       - commit
@@ -58,22 +58,22 @@ options:
     default: gate
   drop_leaked:
     description:
-      - Drop the leaked databases that are found.
+      - Whether to drop the leaked databases that are found.
     type: bool
     default: false
   title:
     description:
-      - What messages begin with, such as the name of the task.
+      - The text that messages begin with, such as the name of the task.
     type: str
 seealso:
   - module: parallel.worktrees.worktree_hooks
 notes:
-  - Commands run without the variables that git sets for its hooks, so that tests which make repositories do not
-    commit to this one.
+  - Commands run without the variables that git sets for its hooks, so that tests that create repositories do not commit
+    to this repository.
 """
 
 EXAMPLES = r"""
-- name: See whether a task is fit to be merged
+- name: Check whether a task can be merged
   parallel.worktrees.task_gate:
     worktrees:
       - name: backend
@@ -95,20 +95,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: The databases that were dropped. In check mode, the checks that would be made.
+  description: The databases that were dropped. In check mode, the checks that would run.
   returned: success
   type: list
   elements: str
   sample:
     - drop the leaked database test_db_1
 checks:
-  description: How each check ended. Empty in check mode.
+  description: The result of each check. Empty in check mode.
   returned: success, and failure of a check
   type: list
   elements: dict
   contains:
     name:
-      description: Its name.
+      description: Name of the check.
       type: str
       sample: tests
     repo:
@@ -120,19 +120,19 @@ checks:
       type: str
       sample: failed
     seconds:
-      description: How long it took.
+      description: Duration of the check, in seconds.
       type: float
       sample: 2.31
     text:
-      description: What it found; of a command its last 20 lines. Empty where it passed.
+      description: What the check found; for a command, the last 20 lines of its output. Empty if the check passed.
       type: str
       sample: "'make test' ended with 2:\n1 test failed"
     log:
-      description: The file with all that the command printed; V(none) without a command.
+      description: The file with the whole output of the command; V(none) without a command.
       type: str
       sample: /srv/shop/backend/.git/worktrees/fix-login/parallel-worktrees-logs/gate-tests.log
 summary:
-  description: What to tell a person.
+  description: The result as a text for people.
   returned: success, but not in check mode
   type: str
   sample: |
@@ -140,8 +140,8 @@ summary:
       backend: build passed
 failure:
   description:
-    - V(user) if a check failed, or cannot be meant as it is.
-    - V(environment) if a worktree or O(password_file) is not there, or cannot be used.
+    - V(user) if a check failed, or its definition is invalid.
+    - V(environment) if a worktree or O(password_file) does not exist or cannot be used.
   returned: failure
   type: str
   sample: user

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: task_host
-short_description: Add the inventory host that stands for a task
+short_description: Add the inventory host of a task
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Adds a host to the group C(parallel_worktrees_tasks) of the running playbook. The host has the name of the task
-    and is reached as the machine is reached on which the task lives.
-  - So each task of a call succeeds or fails on its own, and the recap reads as a list of tasks.
+  - Adds a host to the group C(parallel_worktrees_tasks) of the running playbook. The host has the name of the task, and
+    the connection variables of the machine of the task.
+  - Therefore each task of a call succeeds or fails independently, and the play recap lists the tasks.
   - The host gets the variables C(task_record), C(task_facts) and C(task_machine).
 extends_documentation_fragment:
   - parallel.worktrees.attributes
@@ -23,7 +23,7 @@ attributes:
     support: full
   diff_mode:
     support: none
-    details: Nothing but the inventory in memory is changed.
+    details: The module changes only the inventory in memory.
   idempotent:
     support: full
 options:
@@ -34,22 +34,23 @@ options:
     required: true
   leases:
     description:
-      - Its lease and maybe those of others, as M(parallel.worktrees.port_lease) returns them in
-        RV(parallel.worktrees.port_lease#module:leases).
-      - Leave it out where the task has none.
+      - The lease of the task, as M(parallel.worktrees.port_lease) returns it in
+        RV(parallel.worktrees.port_lease#module:leases). Leases of other tasks in this list are ignored.
+      - Do not set it if the task has no lease.
     type: list
     elements: dict
   adopted:
     description:
-      - The worktree that the task is about, as M(parallel.worktrees.task_record) returns it in
-        RV(parallel.worktrees.task_record#module:adopted). One that another tool has made is all that the task has.
+      - The worktree of the task, as M(parallel.worktrees.task_record) returns it in
+        RV(parallel.worktrees.task_record#module:adopted). If another tool made this worktree, it is the only worktree
+        of the task.
     type: dict
 seealso:
   - module: ansible.builtin.add_host
 """
 
 EXAMPLES = r"""
-- name: A host for each task
+- name: Add a host for each task
   parallel.worktrees.task_host:
     record: "{{ item }}"
   loop: "{{ records.tasks }}"

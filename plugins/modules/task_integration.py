@@ -7,20 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: task_integration
-short_description: Merge a finished task, and move main forward
+short_description: Merge a finished task and fast-forward the main branch
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Merges what is checked out in the worktrees of a task into the integration branch of each repository, as C(git
-    merge --no-ff) does, in a worktree of its own.
-  - Makes the checks of the stage V(integration) there. Where they are green, it pushes the branches, and moves the
-    integration branch and O(target) forward.
-  - A conflict or a red gate leaves every branch as it was. Over several repositories it is all or none.
-  - A submodule in which the task has commits is merged likewise, and pushed before the repository around it, whose
-    merge names what was merged there. Where other tasks have moved it too, that is no conflict unless its files are.
-  - One call at a time is at work in a repository; others wait for it. What a killed call was about to publish is
-    finished by the next one.
+  - Merges the branches of a task into the integration branch of each repository, as C(git merge --no-ff) does. The
+    merge takes place in a separate worktree.
+  - Runs the checks of the stage V(integration) there. If they pass, it pushes the branches, and moves the integration
+    branch and O(target) forward.
+  - After a conflict or a failed gate, every branch is unchanged. A task is integrated in all of its repositories or in
+    none.
+  - A submodule in which the task has commits is merged in the same way, and pushed before the repository that contains
+    it. The merge in that repository refers to the merge commit of the submodule. If other tasks have moved the
+    submodule too, this is a conflict only if files in the submodule conflict.
+  - Only one call at a time works in a repository; others wait for it. The next call finishes what a killed call was
+    about to publish.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.gates
@@ -28,7 +30,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: partial
-    details: Conflicts are foreseen, with what was fetched last and git 2.38 or later. The checks are not made.
+    details: Conflicts are predicted from the last fetch, with git 2.38 or later. The checks do not run.
   diff_mode:
     support: full
   idempotent:
@@ -46,7 +48,7 @@ options:
     required: true
   worktrees:
     description:
-      - Its worktrees. All in them has to be committed, on a branch.
+      - The worktrees of the task. Everything in them must be committed on a branch.
     type: list
     elements: dict
     required: true
@@ -58,36 +60,36 @@ options:
         required: true
       path:
         description:
-          - The folder of the worktree. Without it, the task has its O(worktrees[].branch) in O(worktrees[].repo) alone,
-            and what is not committed is looked for where that is checked out.
+          - The folder of the worktree. Without it, the task has only O(worktrees[].branch) in O(worktrees[].repo), and
+            the module searches for uncommitted changes where that branch is checked out.
         type: path
       repo:
         description:
-          - The main working tree of the repository; the worktree says so too, where there is one.
+          - The main working tree of the repository. Not required with O(worktrees[].path).
         type: path
       branch:
         description:
-          - The branch of the task. In a worktree, it is what is checked out.
+          - The branch of the task. In a worktree, it is the branch that is checked out.
         type: str
       submodules:
         description:
-          - Paths of submodules that have worktrees of their own in it. One without a branch called like O(target) moves
-            its integration branch only.
+          - Paths of submodules that have their own worktrees in it. In a submodule without a branch named O(target),
+            only the integration branch moves.
         type: list
         elements: str
         default: []
   branch:
     description:
-      - The integration branch. It is made from O(target) where it is missing, and may be checked out nowhere.
-      - It may be O(target) itself, where finished tasks go to it at once.
+      - The integration branch. It is created from O(target) if it does not exist. It must not be checked out anywhere.
+      - It may be O(target) itself, so that finished tasks are merged directly into O(target).
     type: str
     default: integration
   target:
     description:
-      - The branch that moves forward to the integration branch. Without it, none does.
-      - Commits that are on it alone are merged into the integration branch first.
-      - A tree that has it checked out follows where all in it is committed; else it stays, and RV(notes) tells how to
-        bring it there.
+      - The branch that is fast-forwarded to the integration branch. Without it, no branch is.
+      - Commits that are only on this branch are merged into the integration branch first.
+      - A working tree with this branch checked out is updated if everything in it is committed. Otherwise it stays as
+        it is, and RV(notes) names the command that updates it.
     type: str
   remote:
     description:
@@ -96,13 +98,14 @@ options:
     default: origin
   push:
     description:
-      - Whether to push; the branch of the task, the integration branch and O(target), all of a repository or none.
+      - Whether to push the branch of the task, the integration branch and O(target). In each repository, all of them
+        are pushed or none.
     type: bool
     default: true
   directory:
     description:
-      - Where the worktrees for it are. What git ignores in them stays from one time to the next. It defaults to
-        C(integration) in the state folder of the user.
+      - The folder of the worktrees in which the integration takes place. Files that git ignores in them are kept for
+        the next integration. It defaults to C(integration) in the state folder of the user.
     type: path
 seealso:
   - module: parallel.worktrees.task_gate
@@ -134,13 +137,13 @@ actions:
     - push fix-login and integration and main of backend to origin
 integrated:
   description:
-    - The repositories and submodules in which a branch was moved. Empty for a task that is in all of them already.
+    - The repositories and submodules in which a branch was moved. Empty if the task was already merged in all of them.
   returned: success
   type: list
   elements: dict
   contains:
     name:
-      description: The repository, or submodule of one, such as V(backend/migrations).
+      description: The repository, or the submodule of a repository, such as V(backend/migrations).
       type: str
       sample: backend
     branch:
@@ -148,24 +151,24 @@ integrated:
       type: str
       sample: fix-login
     commit:
-      description: The commit that the branches are at; V(none) in check mode.
+      description: The commit that the branches point to; V(none) in check mode.
       type: str
       sample: 2fb6bd4a6f0d4e1b3a3c0a1b6cf6b0c1d5d3f0aa
 notes:
-  description: Trees that were not brought to the new state of O(target), with why and how to.
+  description: Working trees that were not updated to O(target), each with the reason and the command that updates it.
   returned: success
   type: list
   elements: str
   sample: []
 summary:
-  description: All of it for people.
+  description: The result as a text for people.
   returned: success
   type: str
   sample: |
     fix-login: integrated
       backend  fix-login is in integration and main at 2fb6bd4a6f0d
 checks:
-  description: How each check ended, as RV(parallel.worktrees.task_gate#module:checks).
+  description: The result of each check, as in RV(parallel.worktrees.task_gate#module:checks).
   returned: failure of a check
   type: list
   elements: dict
@@ -177,10 +180,10 @@ files:
   sample: {backend: [README.md]}
 failure:
   description:
-    - V(user) for a conflict, a red gate, work that is not committed, a detached HEAD, or branches that went different
-      ways.
-    - V(environment) if a push is refused, or git does not do its part.
-    - V(partial) if, after that, what was pushed of another repository could not be put back.
+    - V(user) for a conflict, a failed gate, work that is not committed, a detached HEAD, or branches that have
+      diverged.
+    - V(environment) if a push is refused, or git fails.
+    - V(partial) if, after such a failure, the push of another repository could not be undone.
   returned: failure
   type: str
   sample: user

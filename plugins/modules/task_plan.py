@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: task_plan
-short_description: Check and note what a task is going to have, or check that nothing is lost when it goes
+short_description: Plan the resources of a task, or check that a teardown loses no work
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - With O(state=present), looks at git and at the database side by side, as M(parallel.worktrees.git_worktree) and
-    M(parallel.worktrees.pg_database) do in check mode, and writes the plan into the record of the task before
-    anything exists, so that a run that is killed can be completed or undone. Where anything of it is refused, nothing
-    is noted.
-  - With O(state=absent), it is the verdict before a teardown. It looks at the processes, the worktrees and the
-    databases that are going to be removed, and refuses where work would be lost. It changes nothing.
+  - With O(state=present), checks git and the database at the same time, as M(parallel.worktrees.git_worktree) and
+    M(parallel.worktrees.pg_database) do in check mode. Then it writes the plan into the record of the task before any
+    resource exists, so that a run that is killed can be completed or undone. If a part of the plan is refused, nothing
+    is recorded.
+  - With O(state=absent), gives the verdict before a teardown. It checks the processes, the worktrees and the databases
+    that will be removed, and refuses if work would be lost. It changes nothing.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.run
@@ -31,13 +31,13 @@ attributes:
 options:
   state:
     description:
-      - V(present) is the plan of a provision, V(absent) the verdict of a teardown.
+      - V(present) makes the plan of a provision. V(absent) gives the verdict before a teardown.
     type: str
     choices: [present, absent]
     default: present
   registry:
     description:
-      - The registry's file, see O(parallel.worktrees.task_record#module:registry).
+      - The registry file, see O(parallel.worktrees.task_record#module:registry).
     type: path
   workspace:
     description:
@@ -45,11 +45,11 @@ options:
     type: str
   task:
     description:
-      - Name of the task. It is registered by now, except in check mode. Required with O(state=present).
+      - Name of the task, which must be registered, except in check mode. Required with O(state=present).
     type: str
   pattern:
     description:
-      - A Python regular expression that the whole of the task's name has to match.
+      - A Python regular expression that the whole name of the task must match.
     type: str
     default: "[A-Za-z0-9][A-Za-z0-9_-]*"
   processes:
@@ -63,28 +63,28 @@ options:
     required: true
   database:
     description:
-      - The arguments of M(parallel.worktrees.pg_database) for this task. With O(state=absent), an empty dictionary
-        where no database is going to be removed.
+      - The arguments of M(parallel.worktrees.pg_database) for this task. With O(state=absent), an empty dictionary if
+        no database will be removed.
     type: dict
     required: true
   agent:
     description:
-      - Who works on the task, to be noted in its record.
+      - The agent that works on the task, for the record.
     type: dict
     default: {}
   facts:
     description:
-      - What is known of the task so far, as M(parallel.worktrees.task_host) has it in C(task_facts). Required with
+      - The facts of the task so far, as in C(task_facts) of M(parallel.worktrees.task_host). Required with
         O(state=present).
-      - A host that M(parallel.worktrees.task_host) has added gets the variables C(task_facts) with RV(facts), and
-        C(task_planned) with RV(planned).
+      - A host that M(parallel.worktrees.task_host) has added gets RV(facts) in the variable C(task_facts), and
+        RV(planned) in the variable C(task_planned).
     type: dict
 seealso:
   - module: parallel.worktrees.task_record
 """
 
 EXAMPLES = r"""
-- name: Plan
+- name: Plan the resources of a task
   parallel.worktrees.task_plan:
     workspace: shop
     task: fix-login
@@ -102,7 +102,7 @@ EXAMPLES = r"""
       name: shop_fix_login
       port: "{{ task_facts.ports.database }}"
 
-- name: Verdict
+- name: Check that a teardown loses no work
   parallel.worktrees.task_plan:
     state: absent
     processes:
@@ -115,14 +115,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was noted, or would be in check mode; empty with O(state=absent).
+  description: What was recorded, or would be recorded in check mode; empty with O(state=absent).
   returned: success
   type: list
   elements: str
   sample:
     - note what is made for task fix-login
 facts:
-  description: O(facts) with what the worktrees and the database will be; a password is in none of them.
+  description: O(facts) with the planned worktrees and the planned database. They contain no password.
   returned: success, with O(state=present)
   type: dict
   contains:
@@ -145,22 +145,21 @@ facts:
       description: The task's database, as M(parallel.worktrees.pg_database) returns it.
       type: dict
     databases:
-      description: All of its databases, by their key.
+      description: All databases of the task, by key.
       type: dict
 planned:
-  description: O(worktrees) and O(database), for later calls that make what is planned.
+  description: O(worktrees) and O(database), for the later calls that make the planned resources.
   returned: success, with O(state=present)
   type: dict
 written:
   description:
-    - What was written into the databases that are going to be removed, as
-      RV(parallel.worktrees.pg_database#module:written) has it.
+    - The changes in the databases that will be removed, as in RV(parallel.worktrees.pg_database#module:written).
   returned: success, with O(state=absent)
   type: list
   elements: dict
 failure:
   description:
-    - That of what was refused; V(user) for arguments that a module does not take.
+    - The failure of the part that was refused; V(user) for arguments that a module does not accept.
   returned: failure
   type: str
   sample: user

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: task_prune
-short_description: Find and remove what no task needs
+short_description: Remove resources that no task needs
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Finds worktrees, databases and leases that carry a mark of this registry's ownership and whose task has no record,
-    tasks that are ready though all of their worktrees are gone, and golden databases in whose place there are newer
-    ones. With O(apply=true), it removes them.
-  - If the removal of one fails, the others are removed all the same.
-  - A worktree with work in it stays, unless O(force=true).
+  - Reports worktrees, databases and leases that carry an ownership mark of this registry and whose task has no record,
+    tasks that are ready although all of their worktrees are missing, and golden databases that newer golden databases
+    have replaced. With O(apply=true), the module removes them.
+  - If the removal of a resource fails, the others are still removed.
+  - A worktree with work in it is kept, unless O(force=true).
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.looks
@@ -30,20 +30,20 @@ attributes:
 options:
   workspace:
     description:
-      - The workspace to look at. It defaults to all that the registry knows.
+      - The workspace to check. It defaults to all workspaces in the registry.
     type: str
   apply:
     description:
-      - Remove what was found. It is only reported otherwise.
+      - Whether to remove the resources. Otherwise they are only reported.
     type: bool
     default: false
   force:
     description:
-      - Remove a worktree even if work would be lost. It is saved first, under C(refs/worktrees-saved/), as with
+      - Remove a worktree even if work would be lost. The work is saved first, under C(refs/worktrees-saved/), as with
         O(parallel.worktrees.git_worktree#module:force).
-      - Take what carries the mark of another registry too. B(The tasks of that registry may be in use), and their
-        databases go with all of their data.
-      - Remove databases that were kept when their tasks were torn down, see RV(kept).
+      - Remove also resources that carry the mark of another registry. B(The tasks of that registry may be in use), and
+        their databases are removed with all of their data.
+      - Remove also databases that were kept when their tasks were torn down, see RV(kept).
     type: bool
     default: false
 seealso:
@@ -52,7 +52,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See what is left over
+- name: Report the leftovers
   parallel.worktrees.task_prune:
     workspace: shop
     repos:
@@ -61,7 +61,7 @@ EXAMPLES = r"""
     backend: embedded
   register: left
 
-- name: Remove it
+- name: Remove the leftovers
   parallel.worktrees.task_prune:
     workspace: shop
     repos:
@@ -73,7 +73,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 branches:
-  description: Those of O(branches) that no task is registered for, which M(parallel.worktrees.pg_branch) removes.
+  description: The O(branches) for which no task is registered. Remove them with M(parallel.worktrees.pg_branch).
   returned: success
   type: list
   elements: dict
@@ -82,26 +82,27 @@ branches:
       description: Name of the branch.
       type: str
     owner:
-      description: Its owner, from its mark.
+      description: The owner in the mark of the branch.
       type: str
 actions:
-  description: What was removed, or would be in check mode. Empty unless O(apply=true).
+  description: What was removed, or would be removed in check mode. Empty unless O(apply=true).
   returned: success
   type: list
   elements: str
   sample:
     - "remove embedded shop_mend_cart: no task is registered for it"
 leftovers:
-  description: What was found.
+  description: The resources that no task needs.
   returned: success
   type: list
   elements: dict
   contains:
     kind:
       description:
-        - One of V(worktree), V(container), V(embedded), V(shared), V(lease), V(task), V(trash), what removals have left
-          in a repository, V(integration), the worktree that integration has used, V(golden), a golden database in
-          whose place there is a newer one, and V(slot), that of a database that was kept and is not found.
+        - One of V(worktree), V(container), V(embedded), V(shared), V(lease), V(task), V(trash), which is what removals
+          have left in a repository, V(integration), the worktree that an integration used, V(golden), a golden database
+          that a newer golden database has replaced, and V(slot), the slot of a database that was kept and no longer
+          exists.
       type: str
       sample: embedded
     name:
@@ -109,13 +110,13 @@ leftovers:
       type: str
       sample: shop_mend_cart
     why:
-      description: Why nobody needs it.
+      description: The reason why no task needs it.
       type: str
       sample: no task is registered for it
 kept:
   description:
-    - Databases that stay, for they were kept when their tasks were torn down. With O(force=true) they are among
-      RV(leftovers).
+    - Databases that were kept when their tasks were torn down. They are not removed. With O(force=true) they are in
+      RV(leftovers) instead.
   returned: success
   type: list
   elements: dict
@@ -129,11 +130,11 @@ kept:
       type: str
       sample: shop_fix_login
     owner:
-      description: The mark of the task that had it.
+      description: The owner in the mark of the database.
       type: str
       sample: shop/fix-login@9dda1566
 report:
-  description: What to tell a person.
+  description: The result as a text for people.
   returned: success
   type: str
   sample: |
@@ -141,8 +142,8 @@ report:
     remove them: add -e apply=true
 failure:
   description:
-    - V(environment) for a registry that is damaged, cannot be read, or is of a newer version.
-    - V(partial) if something could not be removed. The message tells what and why; the rest is gone.
+    - V(environment) for a registry that is damaged, cannot be read, or has a newer version.
+    - V(partial) if a resource could not be removed. The message names it and the reason; the others were removed.
   returned: failure
   type: str
   sample: partial
