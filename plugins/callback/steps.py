@@ -8,27 +8,28 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: steps
 type: stdout
-short_description: A line per step with its time, then a short summary
+short_description: Print each step on one line with its time, then a short summary
 version_added: 1.0.0
 author: parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Shows each Ansible task as one line with its time, however many hosts took part, and names the hosts that failed.
-    On a terminal the running step is shown and rewritten. Elsewhere its line is printed when it has ended.
-  - Not shown, unless with C(-v), are skipped steps, steps with the tag C(quiet), and steps that only steer the
-    playbook, such as C(set_fact), C(add_host), C(assert) or an include.
-  - The result of a task may carry RV(ignore:summary), printed after the steps in the order of the hosts,
-    RV(ignore:report), printed after the steps as it is, and RV(ignore:actions), a list of what was done, shown in
-    check mode and with C(-v).
-  - A play with the tag C(report) shows no steps and prints its failures on standard error. A playbook of such plays
-    alone prints its reports and nothing else, so that they can be piped into another program.
-  - With the variable C(format=json) every line goes to standard error but the answer, which is one JSON document. Of a
-    call that names one task it is the object of that task; of one that names several (C(task=a,b), C(count),
-    C(all_tasks)) it is a dictionary whose C(tasks) is a list of these. A task that was refused or has failed is among
-    them, with C(failed), C(failure), C(msg) and C(hint); what the whole call was refused for is told beside them.
-  - A failure is told with its message only. C(-v) adds hidden steps, rescued and ignored failures and the play recap,
-    C(-vv) the results of tasks; tracebacks come with the setting E(ANSIBLE_DISPLAY_TRACEBACK).
+  - Prints each Ansible task as one line with its time, for any number of hosts, and names the hosts that failed. On a
+    terminal, the line of the running step is updated. Elsewhere, the line is printed when the step has ended.
+  - Without C(-v), the callback does not print skipped steps, steps with the tag C(quiet), and steps that only control
+    the playbook, such as C(set_fact), C(add_host), C(assert) or an include.
+  - The result of an Ansible task may contain RV(ignore:summary), which is printed after the steps in the order of the
+    hosts, RV(ignore:report), which is printed after the steps unchanged, and RV(ignore:actions), a list of what was
+    done, which is printed in check mode and with C(-v).
+  - A play with the tag C(report) prints no steps, and prints its failures on standard error. A playbook that has only
+    such plays prints only its reports, so that you can pipe them into another program.
+  - With the variable C(format=json), standard output has only the answer, which is one JSON document. All other lines
+    are printed on standard error. For a call with one task, the answer is the object of that task. For a call with
+    several tasks (C(task=a,b), C(count), C(all_tasks)), it is a dictionary whose C(tasks) is a list of these objects. A
+    task that was refused or has failed is also in the list, with C(failed), C(failure), C(msg) and C(hint). If the
+    whole call was refused, the dictionary itself has these keys.
+  - For a failure, only its message is printed. C(-v) adds hidden steps, rescued and ignored failures and the play
+    recap. C(-vv) adds the results of Ansible tasks. The setting E(ANSIBLE_DISPLAY_TRACEBACK) adds tracebacks.
 requirements:
-  - Set as stdout callback in the configuration.
+  - The configuration must set this plugin as the stdout callback.
 extends_documentation_fragment:
   - ansible.builtin.result_format_callback
 """

@@ -10,24 +10,24 @@ version_added: 1.0.0
 author: parallel.worktrees contributors (@parallel-worktrees)
 short_description: Run modules on this machine, in the worktree of a task
 description:
-  - As P(ansible.builtin.local#connection), with a worktree as the current folder of each module.
+  - Works like P(ansible.builtin.local#connection), with a worktree as the current folder of each module.
   - The hosts of P(parallel.worktrees.tasks#inventory) use it.
 options:
   worktree:
     description:
       - The current folder of each module.
-      - Without it, that is the current folder of Ansible.
+      - It defaults to the current folder of Ansible.
     type: path
     vars:
       - name: ansible_worktree
   become_success_timeout:
-    description: As of P(ansible.builtin.local#connection).
+    description: See P(ansible.builtin.local#connection).
     type: int
     default: 10
     vars:
       - name: ansible_local_become_success_timeout
   become_strip_preamble:
-    description: As of P(ansible.builtin.local#connection).
+    description: See P(ansible.builtin.local#connection).
     type: bool
     default: true
     vars:

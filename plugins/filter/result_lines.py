@@ -15,10 +15,10 @@ DOCUMENTATION = r"""
 name: result_lines
 version_added: 1.0.0
 author: parallel.worktrees contributors (@parallel-worktrees)
-short_description: What a run of a playbook of this collection has to say to people
+short_description: Collect the texts for people of a playbook run
 description:
-  - Collects RV(ignore:summary) and RV(ignore:report) of the results that hosts have registered.
-  - Commands in it are written as the person typed this run, with its inventory and its workspace file.
+  - Collects RV(ignore:summary) and RV(ignore:report) of the results that are registered on hosts.
+  - Commands in the texts are adapted to the command line of this run, with its inventory and its workspace file.
 positional: hostvars, names
 options:
   _input:
@@ -27,18 +27,19 @@ options:
     elements: str
     required: true
   hostvars:
-    description: Ansible's variable of this name.
+    description: The variable C(hostvars) of Ansible.
     type: dict
     required: true
   names:
-    description: The names under which the results are registered. A host may lack some.
+    description:
+      - The names of the variables in which the results are registered. A variable that a host does not have is skipped.
     type: list
     elements: str
     required: true
 """
 
 EXAMPLES = r"""
-- name: Result
+- name: Print the result
   ansible.builtin.debug:
     msg: "{{ groups.parallel_worktrees_tasks | parallel.worktrees.result_lines(hostvars, ['task__done']) }}"
 """

@@ -16,19 +16,19 @@ DOCUMENTATION = r"""
 name: worktree_set
 version_added: 1.0.0
 author: parallel.worktrees contributors (@parallel-worktrees)
-short_description: The repositories of a workspace, made complete for one task
+short_description: Complete the repositories of a workspace for one task
 description:
-  - Takes the C(worktrees_repos) of a workspace file, selects among them, and fills in every default.
-  - Returns what one module of this collection takes of each repository.
+  - Takes C(worktrees_repos) of a workspace file, selects the repositories, and sets every default.
+  - Returns the options that one module of this collection takes for each repository.
 positional: module
 options:
   _input:
-    description: The repositories; an entry is a name, or a dictionary with at least C(name).
+    description: The repositories. An entry is a name, or a dictionary with at least C(name).
     type: list
     elements: raw
     required: true
   module:
-    description: For which module.
+    description: The module that takes the result.
     type: str
     choices:
       - agent_file
@@ -40,32 +40,32 @@ options:
       - worktree_setup
     required: true
   root:
-    description: The folder that relative paths of repositories start from.
+    description: The folder that the paths of repositories are relative to.
     type: str
     required: true
   folder:
-    description: Where a worktree goes within its repository, unless the repository says.
+    description: The folder of a worktree within its repository, unless the repository sets it.
     type: str
     default: ""
   branch:
-    description: The branch of the task, unless the repository says.
+    description: The branch of the task, unless the repository sets it.
     type: str
     default: ""
   selection:
-    description: Names of repositories with commas, or V(all).
+    description: Names of repositories separated by commas, or V(all).
     type: str
     default: all
   planned:
     description:
-      - The worktrees that the task has or is to have, each with C(name), C(path) and C(branch). Where another tool made
-        one (C(adopt)), the task has just these, whatever O(selection), O(folder) and O(branch) say.
+      - The existing or planned worktrees of the task, each with C(name), C(path) and C(branch). If another tool made a
+        worktree (C(adopt)), the task has only these worktrees, and O(selection), O(folder) and O(branch) are ignored.
     type: list
     elements: dict
     default: []
   checkout:
     description:
-      - Whether a task has a worktree of a repository, unless the repository or O(planned) says. One without is left
-        out, but for C(git_worktree).
+      - Whether a task has a worktree of a repository, unless the repository or O(planned) sets it. A repository without
+        a worktree is left out, except for C(git_worktree).
     type: bool
     default: true
 """
@@ -80,7 +80,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: A dictionary a repository, with the options that the module takes.
+  description: A dictionary for each repository, with the options that the module takes.
   type: list
   elements: dict
 """

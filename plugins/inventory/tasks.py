@@ -8,18 +8,18 @@ DOCUMENTATION = r"""
 name: tasks
 version_added: 1.0.0
 author: parallel.worktrees contributors (@parallel-worktrees)
-short_description: The tasks of this machine as hosts
+short_description: List the tasks of this machine as hosts
 description:
-  - Every task of the registry is a host, named like the task. Where two workspaces have a task of the same name, each
-    of them is named C(TASK@WORKSPACE).
-  - A host has the variables C(task_facts), as they are in the workspace file, and C(task_state).
+  - Every task of the registry is a host with the name of the task. If two workspaces have a task of the same name, both
+    hosts are named C(TASK@WORKSPACE).
+  - A host has the variable C(task_facts), as it is available in the workspace file, and the variable C(task_state).
   - The groups are C(worktree_tasks) with all tasks, and C(workspace_NAME), C(machine_NAME), C(backend_NAME) and
     C(state_NAME). A character that Ansible does not allow in the name of a group becomes an underscore.
-  - Modules run on this machine, in the first worktree of the task, by P(parallel.worktrees.worktree#connection).
-  - Nothing is asked of git, of Docker or of a server, so the inventory takes milliseconds. What is really there is
-    reported by the playbook C(parallel.worktrees.status).
+  - Modules run on this machine, in the first worktree of the task, with P(parallel.worktrees.worktree#connection).
+  - The inventory does not query git, Docker or a server, so it takes milliseconds. The playbook
+    C(parallel.worktrees.status) reports what really exists.
 notes:
-  - The playbooks of this collection take the task by C(-e task=NAME). They do not need this inventory.
+  - The playbooks of this collection take the task from C(-e task=NAME). They do not need this inventory.
 extends_documentation_fragment:
   - constructed
   - inventory_cache
@@ -32,16 +32,16 @@ options:
       - parallel.worktrees.tasks
   registry:
     description:
-      - The file of the registry.
-      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME) or, without that, in
-        C(~/.local/state).
+      - The registry file.
+      - It defaults to C(parallel-worktrees/registry.sqlite3) in E(XDG_STATE_HOME), or in C(~/.local/state) if that
+        variable is not set.
     type: path
   workspaces:
-    description: Take the tasks of these workspaces. It defaults to all.
+    description: List only the tasks of these workspaces. It defaults to all workspaces.
     type: list
     elements: str
   machine:
-    description: The name of this machine, for its group.
+    description: The name of this machine, which is used in the name of its group.
     type: str
     default: localhost
 """

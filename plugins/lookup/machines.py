@@ -8,34 +8,35 @@ DOCUMENTATION = r"""
 name: machines
 version_added: 1.0.0
 author: parallel.worktrees contributors (@parallel-worktrees)
-short_description: The hosts that a playbook of this collection works on
+short_description: Return the hosts that a playbook of this collection works on
 description:
   - Returns the hosts of the inventory that a variable names, for C(hosts) of a play. The variable is read from the
-    command line, from the workspace file, or from what the inventory says for all hosts (C(group_vars/all.yml)).
-  - It returns an empty list where M(parallel.worktrees.workspace_check) refuses the variable.
-  - It refuses C(--start-at-task) for V(workspace_machine), which would skip the Ansible tasks that look up the tasks of
-    the workspace. C(--tags) chooses parts of a playbook.
+    command line, from the workspace file, or from the inventory variables of all hosts (C(group_vars/all.yml)).
+  - It returns an empty list if M(parallel.worktrees.workspace_check) refuses the variable.
+  - For V(workspace_machine), it refuses C(--start-at-task), which would skip the Ansible tasks that look up the tasks
+    of the workspace. Use C(--tags) to choose parts of a playbook.
 options:
   _terms:
     description:
-      - V(workspace_machine), which defaults to V(localhost), or V(db_host), which defaults to the group V(db_hosts).
+      - Name of the variable, V(workspace_machine) with the default V(localhost), or V(db_host) with the default
+        V(db_hosts), which is a group.
     required: true
   refused:
     description:
-      - The other way round. V(localhost), where it can be told, if the variable is refused or cannot be looked at yet;
-        else an empty list.
+      - Invert the result. The lookup then returns V(localhost) if the variable is refused or cannot be read yet, so
+        that an Ansible task there can report it; otherwise it returns an empty list.
     type: bool
     default: false
 """
 
 EXAMPLES = r"""
-- name: Work where the tasks live
+- name: Work on the machine of the tasks
   hosts: "{{ query('parallel.worktrees.machines', 'workspace_machine') }}"
 """
 
 RETURN = r"""
 _list:
-  description: Names of hosts.
+  description: The names of the hosts.
   type: list
   elements: str
 """

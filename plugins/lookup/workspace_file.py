@@ -8,17 +8,18 @@ DOCUMENTATION = r"""
 name: workspace_file
 version_added: 1.0.0
 author: parallel.worktrees contributors (@parallel-worktrees)
-short_description: The path of the workspace file of this run
+short_description: Return the path of the workspace file of this run
 description:
-  - Returns the file that C(-e workspace_file=PATH) names, else the first one given with C(-e @PATH) that has
-    C(worktrees_repos), else the C(workspace.yml) of the current folder or of the nearest folder above it.
-  - In a worktree that git made for another one, the search starts at the same place of the main working tree.
-  - A file that the search finds has to belong to the user who runs Ansible, or to root.
+  - Returns the file that C(-e workspace_file=PATH) names. Without it, returns the first file given with C(-e @PATH)
+    that has C(worktrees_repos). Otherwise, returns the C(workspace.yml) in the current folder or in the nearest folder
+    above it.
+  - In a linked worktree, the search starts at the same place in the main working tree.
+  - A file that the search finds must belong to the user who runs Ansible, or to root.
 options:
   _terms:
-    description: Nothing.
+    description: The lookup takes no terms.
   required:
-    description: Fail where there is no workspace file.
+    description: Whether to fail if there is no workspace file.
     type: bool
     default: false
 """
@@ -31,7 +32,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: The absolute path, or an empty string where there is no workspace file.
+  description: The absolute path, or an empty string if there is no workspace file.
   type: list
   elements: str
 """

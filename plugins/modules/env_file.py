@@ -12,19 +12,22 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Takes the env file of the main working tree, places the task's values in it and leaves all else as it is, or
-    writes a file whose whole content is given. A file that git has is taken as git has it.
-  - With O(shell), writes a file for shells to source in each worktree, and has direnv and mise load it.
-  - With O(path), writes one env file by itself, which needs neither a worktree nor git.
-  - Values are written such that bash, docker compose, python-dotenv and Node's dotenv read them alike. A value of which
-    that cannot be said is refused.
-  - All files are checked before the first is written. What somebody else put in the place of O(files[].content) is
-    refused, unless git has it. What somebody edited in an env file since stays, apart from the values.
-  - The password of the task's database is not given as a value. C(PARALLEL_WORKTREES_DATABASE_PASSWORD) stands for it
-    everywhere, and this module puts what O(password_file) has in its place. So it is in no result, diff or log.
-  - What is written is noted in git's folder for the worktree, so that its removal can tell it from work, and kept out
-    of git in that worktree alone (see the notes) where git neither has nor ignores it. A file that git has is kept out
-    of commits there (C(git update-index --skip-worktree)); what somebody edits in it afterwards counts as work.
+  - Copies the env file of the main working tree and sets the task's values in the copy, without other changes; or
+    writes a file with a given content. For a file that git tracks, the content in git is used.
+  - With O(shell), writes a file for shells to source in each worktree, and configures direnv and mise to load it.
+  - With O(path), writes a single env file, without a worktree and without git.
+  - Values are written so that bash, docker compose, python-dotenv and Node's dotenv all read the same value. A value
+    for which this is not possible is refused.
+  - All files are checked before the first is written. If another file is in the place of a file with
+    O(files[].content), the call is refused, unless git tracks that file. Edits by hand in an env file are kept, except
+    to the values.
+  - Do not set the password of the task's database as a value. Use the placeholder
+    C(PARALLEL_WORKTREES_DATABASE_PASSWORD), which this module replaces with the content of O(password_file). So the
+    password is in no result, diff or log.
+  - The written files are recorded in git's folder for the worktree, so that the removal of the worktree does not count
+    them as work. Git ignores them in that worktree only (see the notes), unless it tracks or ignores them already.
+    Changes of this module to a file that git tracks are kept out of commits in the worktree (C(git update-index
+    --skip-worktree)). Later edits by hand in such a file count as work.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.excluded
@@ -38,7 +41,7 @@ attributes:
 options:
   worktrees:
     description:
-      - The worktrees that O(files) may go to, and that each get the files of O(shell).
+      - The worktrees for O(files). Each worktree also gets the files of O(shell).
       - Required with O(files) and O(shell), and mutually exclusive with O(path).
     type: list
     elements: dict
@@ -46,7 +49,7 @@ options:
     suboptions:
       name:
         description:
-          - What O(files[].repo) calls it.
+          - Name of the worktree in O(files[].repo).
         type: str
         required: true
       path:
@@ -56,12 +59,12 @@ options:
         required: true
       source:
         description:
-          - The folder that sources start from, mostly the repository's main working tree.
+          - The folder that sources are relative to, usually the main working tree of the repository.
         type: path
         required: true
   files:
     description:
-      - The files. One whose O(files[].repo) is none of O(worktrees) is passed over.
+      - The files. A file whose O(files[].repo) is not in O(worktrees) is skipped.
       - Mutually exclusive with O(path).
     type: list
     elements: dict
@@ -69,102 +72,106 @@ options:
     suboptions:
       repo:
         description:
-          - Name of one of O(worktrees).
+          - Name of an entry of O(worktrees).
         type: str
         required: true
       path:
         description:
-          - The file to write, from the folder of the worktree. A path that leads out of it, as text or through a
-            symbolic link, is refused, and so is a file that is itself a symbolic link.
+          - The file to write, relative to the folder of the worktree. A path that leads out of the worktree, as text or
+            through a symbolic link, is refused, and so is a file that is itself a symbolic link.
         type: str
         required: true
       source:
         description:
-          - The env file to start from, absolute or from the worktree's O(worktrees[].source). It has to be UTF-8. It
-            defaults to the same path.
+          - The env file to copy, absolute or relative to O(worktrees[].source) of the worktree. It must be UTF-8. It
+            defaults to O(files[].path).
           - Mutually exclusive with O(files[].content).
         type: str
       values:
         description:
-          - The values by key. Each occurrence of a key gets its value; keys that the file does not have follow at its
+          - The values by key. Each occurrence of a key gets its value; keys that are not in the file are added at its
             end.
-          - A text or a number is written as it is, a boolean as V(true) or V(false), nothing as the empty text. A
+          - A string or a number is written unchanged, a boolean as V(true) or V(false), and null as an empty string. A
             list or a dictionary is refused.
-          - Refused for a JSON, TOML or YAML file, as are O(files[].overrides) and O(files[].patch_ports).
-          - A secret in a file that git tracks draws a warning that names the file.
+          - This option, O(files[].overrides) and O(files[].patch_ports) are refused for a JSON, TOML or YAML file.
+          - A secret in a file that git tracks causes a warning that names the file.
           - Mutually exclusive with O(files[].content).
         type: dict
         default: {}
       overrides:
         description:
-          - Values by key that follow at the end of the file, as lines of their own, whatever stands before. Every
-            reader takes the last one.
+          - Values by key that are added as lines at the end of the file, even if the file already has the key. Every
+            reader uses the last line of a key.
           - Mutually exclusive with O(files[].content).
         type: dict
         default: {}
       patch_ports:
         description:
-          - Whether each port of the main tree (O(main_ports)) becomes the task's own (O(ports)), inside URLs too.
-          - A number is taken for a port where the key says so (C(DB_PORT)), behind a host of this machine
+          - Whether to replace each port of the main working tree (O(main_ports)) with the port of the task (O(ports)),
+            inside URLs too.
+          - A number counts as a port if its key says so (C(DB_PORT)), after a host name of this machine
             (C(http://localhost:3000/api), also C(127.0.0.1), C([::1]), C(*.localhost), C(*.test) and
-            C(host.docker.internal)), as C(ADDR=:3000), or as C(port=) of a connection string. Others stay, such as
-            C(TIMEOUT=3000), a password C(3000), C(https://api.example.com:3000), and C(DB_PORT=3000) beside
-            C(DB_HOST=db.example.com).
-          - In a file that somebody has edited in the worktree, ports are left as they are.
-          - A port of the main tree that stays where it may well be meant draws a warning that names the key. That is
-            in a default (C(${PORT:-3000})), behind a host of which it is not known whose it is
-            (C(http://backend:3000)), and in a mapping (C(127.0.0.1:3000:80)).
+            C(host.docker.internal)), in the form C(ADDR=:3000), or as C(port=) in a connection string. Other numbers
+            are not changed, such as C(TIMEOUT=3000), a password C(3000), C(https://api.example.com:3000), and
+            C(DB_PORT=3000) together with C(DB_HOST=db.example.com).
+          - In a file that was edited by hand in the worktree, ports are not changed.
+          - A number that is probably a port of the main working tree, but is not changed, causes a warning that names
+            the key. This applies to a default (C(${PORT:-3000})), to a number after a host name that may be another
+            machine (C(http://backend:3000)), and to a port mapping (C(127.0.0.1:3000:80)).
         type: bool
         default: false
       rewrite_paths:
         description:
-          - Whether each absolute path into a main tree, any O(worktrees[].source), becomes that into the worktree.
-          - O(files[].path) tells the language. In C(.json), C(.jsonc) and C(.toml), the text of strings is looked at,
-            keys as well; in others, the values of an env file. Comments, order and blanks stay. YAML is refused.
-          - Paths into C(.git) and into a worktree stay as they are.
+          - Whether to replace each absolute path into a main working tree, that is, into any O(worktrees[].source),
+            with the path into its worktree.
+          - The suffix of O(files[].path) selects the language. In C(.json), C(.jsonc) and C(.toml), paths are replaced
+            in strings and keys; in other files, in the values of an env file. Comments, order and white space are not
+            changed. YAML is refused.
+          - Paths into C(.git) and into a worktree are not changed.
         type: bool
         default: false
       content:
         description:
-          - The whole text of the file, in place of a source and values.
+          - The whole text of the file, instead of a source and values.
         type: str
       mode:
         description:
           - Permissions of the file, in octal, such as V('0640').
-          - It defaults to V('0600') where the database's password is in it, else to those of the source. With
-            O(files[].content) it defaults to V('0600') where that has a password in a URL or a value whose key is
-            that of a secret, else to what the umask leaves of V('0666').
+          - It defaults to V('0600') if the file contains the password of the database, otherwise to the permissions of
+            the source. With O(files[].content), it defaults to V('0600') if the content has a password in a URL or a
+            value whose key is the key of a secret, otherwise to V('0666') minus the umask.
         type: str
   ports:
     description:
-      - The task's ports by their names, for O(files[].patch_ports).
+      - The ports of the task, by name, for O(files[].patch_ports).
     type: dict
     default: {}
   main_ports:
     description:
-      - The main tree's ports by the same names.
+      - The ports of the main working tree, by the same names.
     type: dict
     default: {}
   shell:
     description:
-      - Files that load the task's environment in shells, written after O(files).
-      - What is written is kept out of git, and noted, as O(files) are. A file that git tracks or somebody else wrote is
-        left alone, and named in RV(left).
+      - Files that load the environment of the task in shells. They are written after O(files).
+      - As for O(files), git ignores the written files, and they are recorded. A file that git tracks, or that this
+        module did not write, is not changed, and is named in RV(left).
       - Mutually exclusive with O(path).
     type: dict
     suboptions:
       file:
         description:
-          - The file to source, from the folder of the worktree, of mode 0600. C(sh), C(bash) and C(zsh) take it.
-          - It also puts the guard of shared dependencies that M(parallel.worktrees.git_worktree) makes first on the
-            E(PATH).
+          - The file to source, relative to the folder of the worktree, with mode 0600. It works in C(sh), C(bash) and
+            C(zsh).
+          - If M(parallel.worktrees.git_worktree) has placed a guard of shared dependencies, the file also puts this
+            guard first on the E(PATH).
         type: str
         default: .task.env
       loaders:
         description:
-          - What loads O(shell.file) by itself. With V(direnv), a block in C(.envrc); with V(mise), the file
-            C(mise.local.toml). Neither loads anything before its user has allowed it, with C(direnv allow) or
-            C(mise trust).
+          - The programs that load O(shell.file) automatically. V(direnv) needs a block in C(.envrc), and V(mise) the
+            file C(mise.local.toml), which this module writes. Neither program loads anything before its user allows it
+            with C(direnv allow) or C(mise trust).
         type: list
         elements: str
         choices:
@@ -173,15 +180,16 @@ options:
         default: []
       variables:
         description:
-          - The environment variables. A variable that is V(null) is not set. Where an env file of the worktree has the
-            same name, its value counts.
+          - The environment variables. A variable with the value V(null) is not set. If an env file of the worktree sets
+            the same variable, the value in the env file is used.
         type: dict
         default: {}
   path:
     description:
-      - An env file to write by itself. The folders above it are made. A symbolic link or a folder in its place is
+      - A single env file to write. Missing parent folders are created. A symbolic link or a folder in its place is
         refused.
-      - What is in it already stays, but for O(values). It is neither noted nor kept out of git.
+      - The present content of the file is kept, except for O(values). The file is not recorded, and the module does not
+        make git ignore it.
     type: path
   values:
     description:
@@ -191,24 +199,24 @@ options:
   mode:
     description:
       - Permissions of O(path), in octal, such as V('0640').
-      - It defaults to V('0600') where a secret is in it, as in O(files[].mode), else to those that the file has, or to
-        what the umask leaves of V('0666').
+      - It defaults to V('0600') if the file contains a secret, as in O(files[].mode). Otherwise it defaults to the
+        permissions of the existing file or, for a new file, to V('0666') minus the umask.
     type: str
   password_file:
     description:
-      - The file that keeps the password of the task's database.
+      - The file that contains the password of the task's database.
     type: path
 notes:
-  - In diffs, the value of a key that sounds like a secret (C(PASSWORD), C(TOKEN) and so on) and the password in a URL
-    are masked. O(files) as it was given appears with C(-vvv), so set C(no_log) on the task if it has secrets of your
-    own.
+  - In diffs, passwords in URLs are masked, and so are values whose key suggests a secret (C(PASSWORD), C(TOKEN) and so
+    on). With C(-vvv), Ansible prints O(files) as given, so set C(no_log) on the Ansible task if the values contain your
+    own secrets.
 seealso:
   - module: parallel.worktrees.git_worktree
   - module: parallel.worktrees.task_exec
 """
 
 EXAMPLES = r"""
-- name: The env file of the main working tree, with the task's own values
+- name: Write the env file of the main working tree with the task's own values
   parallel.worktrees.env_file:
     worktrees:
       - name: backend
@@ -223,7 +231,7 @@ EXAMPLES = r"""
           DATABASE_URL: postgresql://postgres:PARALLEL_WORKTREES_DATABASE_PASSWORD@127.0.0.1:15433/postgres
     password_file: "{{ workspace_root }}/secrets/database"
 
-- name: Ports of the task in place of the main tree's, and paths too
+- name: Replace the ports and the paths of the main working tree
   parallel.worktrees.env_file:
     worktrees:
       - name: app
@@ -245,7 +253,7 @@ EXAMPLES = r"""
       frontend: 3000
       backend: 5000
 
-- name: A file of which the task writes all
+- name: Write a file with a given content
   parallel.worktrees.env_file:
     worktrees:
       - name: backend
@@ -258,7 +266,7 @@ EXAMPLES = r"""
           BACKEND_PORT=9101
           FRONTEND_PORT=9201
 
-- name: The environment of the task in every shell, loaded by direnv
+- name: Load the environment of the task in every shell, with direnv
   parallel.worktrees.env_file:
     worktrees:
       - name: backend
@@ -270,7 +278,7 @@ EXAMPLES = r"""
         TASK_NAME: fix-login
         PORT: 8001
 
-- name: One env file by itself
+- name: Write a single env file
   parallel.worktrees.env_file:
     path: /srv/shop/compose.env
     values:
@@ -280,37 +288,37 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was written, or would be in check mode.
+  description: What was written, or would be written in check mode.
   returned: success
   type: list
   elements: str
   sample:
     - write /srv/shop/backend/.worktrees/fix-login/.env
 files:
-  description: The files that are as this call wants them, whether or not they had to be written.
+  description: The files that have the requested content, whether or not they had to be written.
   returned: success
   type: list
   elements: str
   sample:
     - /srv/shop/backend/.worktrees/fix-login/.env
 left:
-  description: The files of O(shell) that were left alone, and why, a line each.
+  description: The files of O(shell) that were not changed, one line each, with the reason.
   returned: success
   type: list
   elements: str
   sample:
     - "/srv/shop/backend/.worktrees/fix-login/.task.env was left alone: git tracks it"
 summary:
-  description: RV(left) for people; V(none) where nothing was left alone.
+  description: RV(left) as a text for people; V(none) if RV(left) is empty.
   returned: success
   type: str
 failure:
   description:
-    - V(user) for a path that leads out of the worktree, a place where something is that this collection did not
-      write, a key, value, variable or mode that cannot be written, two ports of the main tree with one number, or a
-      call that has both O(path) and O(worktrees), or neither.
-    - V(environment) for a source that is missing, unreadable, not UTF-8 or not the JSON or TOML that its suffix says,
-      or a password file that may not be read.
+    - V(user) for a path that leads out of the worktree, a file in the way that this collection did not write, an
+      invalid key, value, variable or mode, two ports of the main working tree with the same number, or a call that has
+      both O(path) and O(worktrees), or neither.
+    - V(environment) for a source that is missing, unreadable, not UTF-8, or not valid JSON or TOML according to its
+      suffix, or for a password file that cannot be read.
   returned: failure
   type: str
   sample: environment

@@ -7,32 +7,37 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: git_worktree
-short_description: Make or remove the git worktrees of a task, with what they need of the main working trees
+short_description: Make or remove the git worktrees of a task, with links and copies from the main working trees
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Makes or removes one worktree in each of several repositories, and in submodules of these.
-  - All are looked at before the first is touched, and every refusal is told at once. If one fails all the same, the
-    others are done, the result says which (V(partial)), and the same call run again goes on where this one stopped.
-  - Every worktree is marked with its owner, in git's own folder for it. One that has another owner, or none, is neither
-    used nor removed.
-  - A worktree gets links and copies of what it needs and git does not have, such as installed dependencies. A source
-    that is missing is refused before anything is made, and so is a place that has what somebody else put there. What
-    is placed is noted in git's folder for the worktree, so that its removal can tell it from work, and kept out of git
-    in that worktree alone (see the notes) where git does not ignore it.
-  - Where a folder of dependencies is linked (C(node_modules), C(vendor), C(.venv), C(venv)), a guard is put into git's
-    folder for the worktree, as programs called C(composer), C(npm), C(pnpm), C(yarn), C(bun), C(uv) and C(pip), and
-    like each C(python) that is on the PATH. First on the PATH, they refuse what would write through the link, such as
-    C(python3 -m pip install), and run the real ones for everything else. They are first for whatever this collection
-    runs in the worktree, and in shells by O(parallel.worktrees.env_file#module:shell).
-  - No work is lost. Uncommitted, untracked and ignored files, unpushed commits and operations under way (a rebase, say)
-    keep a worktree from being removed, and O(force=true) saves them first.
-  - Calls that run at once for the same repository wait for each other.
-  - A folder inside the repository is added to its C(info/exclude), and taken out of it when the worktree goes.
-  - Where other modules keep their files out of git in a worktree alone, they set C(core.excludesFile) for it, which
-    hides the one that its user has for all repositories. The file there begins with the text of the user's, and each
-    call of this module brings that up to date, as the user has it who runs the call.
+  - Makes or removes one worktree in each of several repositories, and in their submodules.
+  - All worktrees are checked before the first is changed, and all refusals are reported together. If a worktree fails
+    later, the others are still completed, and the result names the failed worktrees (V(partial)). A second run of the
+    same call continues from there.
+  - Every worktree is marked with its owner, in git's folder for the worktree. A worktree with another owner, or without
+    a mark, is neither used nor removed.
+  - A worktree gets links and copies of files that it needs and that are not in git, such as installed dependencies. If
+    a source is missing, or the place is taken by a file that this collection did not make, the call is refused before
+    anything is made. Links and copies are recorded in git's folder for the worktree, so that the removal of the
+    worktree does not count them as work. Git ignores them in that worktree only (see the notes), unless it ignores them
+    already.
+  - If a folder of dependencies is linked (C(node_modules), C(vendor), C(.venv), C(venv)), a guard is placed in git's
+    folder for the worktree. The guard is a set of programs named C(composer), C(npm), C(pnpm), C(yarn), C(bun), C(uv)
+    and C(pip), and like each C(python) on the E(PATH). They refuse commands that would write through the link, such as
+    C(python3 -m pip install), and run the real programs for all other commands. The guard is first on the E(PATH) of
+    all commands that this collection runs in the worktree, and of shells with
+    O(parallel.worktrees.env_file#module:shell).
+  - No work is lost. A worktree with uncommitted, untracked or ignored files, with unpushed commits, or with an
+    operation in progress (such as a rebase) is not removed. O(force=true) saves this work and then removes the
+    worktree.
+  - Concurrent calls for the same repository wait for each other.
+  - If the folder of a worktree is inside the repository, it is added to the C(info/exclude) of the repository, and
+    removed from there with the worktree.
+  - Other modules set C(core.excludesFile) for a worktree, so that git ignores their files there. This setting hides the
+    user's own C(core.excludesFile), so the file begins with a copy of the user's file. Each call of this module updates
+    the copy from the file of the user who runs the call.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.excluded
@@ -47,7 +52,7 @@ options:
   worktrees:
     description:
       - The worktrees.
-      - Two at the same place, or with one branch of one repository, are refused.
+      - Two worktrees at the same place, or with the same branch of the same repository, are refused.
     type: list
     elements: dict
     required: true
@@ -59,46 +64,48 @@ options:
         required: true
       repo:
         description:
-          - The main working tree of the repository. A bare repository and a folder inside of one are refused.
+          - The main working tree of the repository. A bare repository is refused, and so is a subfolder of a working
+            tree.
         type: path
         required: true
       path:
         description:
-          - Folder of the worktree, absolute or from O(worktrees[].repo).
-          - A folder that has files and is no worktree is refused. So is a symbolic link, and a relative path that one
-            leads out of the repository.
-          - It is required unless O(worktrees[].checkout=false).
+          - The folder of the worktree, absolute or relative to O(worktrees[].repo).
+          - A folder that contains files and is not a worktree is refused. So are a symbolic link, and a relative path
+            that leads out of the repository through a symbolic link.
+          - Required unless O(worktrees[].checkout=false).
         type: str
       branch:
         description:
-          - The branch to check out, made where it is missing. One that is checked out elsewhere is refused.
-          - A worktree that is there already keeps the branch it is on.
+          - The branch to check out. It is created if it does not exist. A branch that is checked out elsewhere is
+            refused.
+          - An existing worktree keeps its branch.
         type: str
         required: true
       checkout:
         description:
-          - Whether to check the branch out, in a worktree. Otherwise there is the branch alone, made in nobody's tree,
-            and it may be checked out anywhere. A line in the repository's configuration names its owner.
-          - With O(state=absent) and O(delete_branch=true), such a branch stays where it is checked out, see RV(notes).
+          - Whether to check out the branch in a worktree. With V(false), only the branch is made, without a worktree,
+            and it may be checked out anywhere. A setting in the configuration of the repository names its owner.
+          - With O(state=absent) and O(delete_branch=true), such a branch is kept if it is checked out, see RV(notes).
         type: bool
         default: true
       base:
         description:
-          - Where a new branch starts. A branch, then one of C(origin), then any other revision, is looked for; what
-            only C(origin) has is fetched.
-          - It defaults to the commit that O(worktrees[].repo) is at.
+          - The start of a new branch. The module searches for a branch of this name, then for a branch of C(origin),
+            then for any other revision. A branch that only C(origin) has is fetched.
+          - It defaults to the commit that is checked out in O(worktrees[].repo).
         type: str
       submodules:
         description:
-          - Paths of submodules that get a worktree and a branch of their own, within the worktree. The branch starts at
-            the commit that the worktree names.
-          - A submodule that the main working tree has not fetched yet is fetched.
+          - Paths of submodules that get their own worktree and branch, within the worktree. The branch starts at the
+            commit of the submodule that is recorded in the worktree.
+          - If the main working tree has not fetched the submodule yet, the submodule is fetched.
         type: list
         elements: str
         default: []
       existing_branch:
         description:
-          - Whether to check out a branch that exists, or to refuse it.
+          - Whether to check out an existing branch or to refuse it.
         type: str
         choices:
           - use
@@ -106,83 +113,84 @@ options:
         default: use
       adopt:
         description:
-          - The worktree is there, made by another tool, which keeps it. It is marked, and refused if it is not there.
-          - With O(state=absent), what this collection wrote into it is removed, but for what somebody edited, and so is
-            the mark. The worktree and its branch stay. The mark says so, too, where this is not given.
+          - Whether to adopt an existing worktree that another tool made and manages. The module adds its mark. A
+            worktree that does not exist is refused.
+          - With O(state=absent), the mark is removed, and so are the files that this collection wrote into the
+            worktree, except files that were edited by hand. The worktree and its branch are kept. This is also recorded
+            in the mark, so it applies even if this option is not set then.
         type: bool
         default: false
       links:
         description:
-          - What to link to. A symbolic link of ours that points elsewhere is replaced.
-          - A C(node_modules) with links to the project's own packages (a workspace of npm, pnpm or yarn) becomes a
-            folder whose entries are linked one by one. Those packages are the worktree's own. Every call brings the
-            entries up to date, and leaves what somebody has put in their place.
-          - A C(vendor) of composer, and a virtual environment in which packages of the main tree are installed, draw
-            a warning, as they lead to its code.
+          - The symbolic links to make. A link that this collection made and that points elsewhere is replaced.
+          - For a C(node_modules) with links to the project's own packages (a workspace of npm, pnpm or yarn), the
+            module makes a folder whose entries are separate links. The project's own packages are linked within the
+            worktree. Every call updates the entries, and keeps entries that were replaced by hand.
+          - A C(vendor) of composer, and a virtual environment in which packages of the main working tree are installed,
+            cause a warning, since they refer to the code of the main working tree.
         type: list
         elements: dict
         default: []
         suboptions: &entry
           path:
             description:
-              - Where it goes, from O(worktrees[].path). A path that leads out of the worktree, as text or through a
-                symbolic link, is refused.
+              - The place in the worktree, relative to O(worktrees[].path). A path that leads out of the worktree, as
+                text or through a symbolic link, is refused.
             type: str
             required: true
           source:
             description:
-              - Where it comes from, absolute or from O(worktrees[].repo). It defaults to the same path.
+              - The source, absolute or relative to O(worktrees[].repo). It defaults to the same path.
             type: str
           optional:
             description:
-              - Whether to pass over a source that does not exist. It is a failure otherwise.
+              - Whether to skip a source that does not exist. Otherwise a missing source is a failure.
             type: bool
             default: false
       copies:
         description:
-          - What to copy, with times and modes. The copy shares its blocks with the source where the file system can
-            (Btrfs, XFS and others), and so takes no time and no space.
-          - A copy that was made before stays as it is, even if its source has changed since. Remove it to get a new
-            one.
-          - In a copied virtual environment, and in the programs of a copied C(node_modules), the paths of the main tree
-            become those of the worktree. An environment of conda is refused.
+          - The files and folders to copy, with times and modes. If the file system supports it (Btrfs, XFS and others),
+            the copy shares its blocks with the source, and takes almost no time and no space.
+          - An existing copy is not changed, even if its source has changed since. Remove the copy to get a new one.
+          - In a copied virtual environment, and in the programs of a copied C(node_modules), the paths of the main
+            working tree are replaced with the paths of the worktree. A conda environment is refused.
         type: list
         elements: dict
         default: []
         suboptions: *entry
       installed:
         description:
-          - Folders of dependencies that a set-up command makes. Where a link of ours is in the place of one, it is
-            removed.
+          - Folders of dependencies that a set-up command makes. If a link that this collection made is in the place of
+            such a folder, the link is removed.
         type: list
         elements: str
         default: []
       include:
         description:
-          - A file in O(worktrees[].repo) with patterns as in C(.gitignore). What it matches is copied too, if git
-            ignores it; git itself decides both. It may well not exist.
-          - A place where something is stays as it is. Nothing is copied that O(worktrees[].links) or
-            O(worktrees[].copies) name, nor of other worktrees.
-          - Empty, there is no such file.
+          - A file in O(worktrees[].repo) with patterns as in C(.gitignore). Files that match these patterns and that
+            git ignores are copied too; git itself evaluates the patterns. The file may be missing.
+          - Existing files in the worktree are not changed. Paths in O(worktrees[].links) and O(worktrees[].copies) are
+            not copied, nor are files of other worktrees.
+          - An empty string turns this off.
         type: str
         default: .worktreeinclude
   owner:
     description:
-      - The owner of the worktrees, as in V(shop/fix-login), the workspace and the task.
+      - The owner of the worktrees, such as V(shop/fix-login), from the workspace and the task.
     type: str
     required: true
   ports:
     description:
-      - The ports of the owner, by name. The marks of the worktrees name them, so that no task of another registry takes
-        them as well. One that such a task has is refused.
+      - The ports of the owner, by name. They are stored in the marks of the worktrees, so that no task of another
+        registry uses the same ports. A port that such a task already has is refused.
     type: dict
     default: {}
     version_added: 1.0.0
   state:
     description:
-      - With V(present), the worktrees are there.
-      - With V(absent), they are not. One that is away already is fine. Their branches stay, see O(delete_branch). A
-        folder is moved aside at once and deleted in the background.
+      - With V(present), the worktrees exist.
+      - With V(absent), the worktrees are removed. A worktree that does not exist is no error. The branches are kept,
+        see O(delete_branch). The folder of a worktree is moved aside at once and deleted in the background.
     type: str
     choices:
       - present
@@ -190,28 +198,28 @@ options:
     default: present
   force:
     description:
-      - Remove a worktree even if work would be lost, it is locked, or git does not know it. Files and commits are saved
-        first, under C(refs/worktrees-saved/), see RV(saved).
-      - A worktree of another owner is refused all the same. So is one with a repository of its own in it, since no
-        commit can hold that.
+      - Remove a worktree even if work would be lost, the worktree is locked, or git does not list it. Files and commits
+        are saved first, under C(refs/worktrees-saved/), see RV(saved).
+      - A worktree of another owner is still refused. So is a worktree that contains another repository, since a commit
+        cannot save a repository.
     type: bool
     default: false
   delete_branch:
     description:
-      - With O(state=absent), delete the branches too that were made for the task. Commits that are on no other branch,
+      - With O(state=absent), delete also the branches that were made for the task. Commits that are on no other branch,
         tag or remote then count as work.
-      - Any other branch stays, see RV(notes).
+      - All other branches are kept, see RV(notes).
     type: bool
     default: false
   push:
     description:
-      - With O(state=absent), push each branch before anything is removed, first of the repositories in the order given,
-        then of the submodules. A worktree whose push fails stays.
+      - With O(state=absent), push each branch before anything is removed, first the branches of the repositories in the
+        given order, then those of the submodules. A worktree whose push fails is not removed.
     type: bool
     default: false
   remote:
     description:
-      - Where to push to.
+      - The remote to push to.
     type: str
     default: origin
   disposable:
@@ -244,7 +252,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A worktree of each repository, on a branch of the task
+- name: Make a worktree of each repository, on a branch of the task
   parallel.worktrees.git_worktree:
     owner: shop/fix-login
     worktrees:
@@ -259,7 +267,7 @@ EXAMPLES = r"""
         branch: fix-login
   register: made
 
-- name: A worktree that shares the dependencies of the main working tree, and has a copy of the uploads
+- name: Make a worktree with linked dependencies and a copy of the uploads
   parallel.worktrees.git_worktree:
     owner: shop/fix-login
     worktrees:
@@ -275,7 +283,7 @@ EXAMPLES = r"""
           - path: config/local.ini
             source: config/local.ini.example
 
-- name: See what a removal would lose, without removing anything
+- name: Check what a removal would lose, without removing anything
   parallel.worktrees.git_worktree:
     owner: shop/fix-login
     worktrees:
@@ -288,7 +296,7 @@ EXAMPLES = r"""
   register: verdict
   failed_when: verdict.failure | default('user') != 'user'
 
-- name: Push and remove them, and save what was not committed
+- name: Push the branches, save uncommitted work, and remove the worktrees
   parallel.worktrees.git_worktree:
     owner: shop/fix-login
     worktrees:
@@ -328,7 +336,7 @@ worktrees:
       type: str
       sample: backend
     repo:
-      description: Its main working tree.
+      description: The main working tree of the repository.
       type: str
       sample: /srv/shop/backend
     path:
@@ -336,21 +344,22 @@ worktrees:
       type: str
       sample: /srv/shop/backend/.worktrees/fix-login
     branch:
-      description: The branch it is on.
+      description: The branch of the worktree.
       type: str
       sample: fix-login
     checkout:
-      description: Whether there is a worktree.
+      description: Whether the branch has a worktree.
       type: bool
       sample: true
     commit:
       description:
-        - The commit it is at or, in check mode, would be at. V(none) where only a fetch could tell.
+        - The commit that is checked out or, in check mode, would be checked out. V(none) if it cannot be determined
+          without a fetch.
       type: str
       sample: 5f2c1d9b0e6a4c8d7f3b2a1908e7d6c5b4a39281
     existing_branch:
       description:
-        - Whether the branch was there before the task. Such a branch is never deleted.
+        - Whether the branch existed before the task. Such a branch is never deleted.
       type: bool
       sample: false
     taken_up:
@@ -360,60 +369,60 @@ worktrees:
       type: str
       sample: 5f2c1d9 Fix the login (2026-03-01)
     submodules:
-      description: Paths of the submodules that have a worktree of their own in it.
+      description: Paths of the submodules that have their own worktree in it.
       type: list
       elements: str
       sample: []
     adopt:
-      description: Whether another tool made it, which keeps it.
+      description: Whether another tool made the worktree and manages it.
       type: bool
       sample: false
 saved:
   description:
-    - The work that was saved before a worktree was removed, or before one that a killed run had begun was completed.
-      Empty in check mode.
+    - The work that was saved before a worktree was removed, or before the incomplete worktree of a killed run was
+      completed. Empty in check mode.
   returned: success, and when some failed
   type: list
   elements: dict
   contains:
     name:
-      description: Of which repository.
+      description: Name of the repository.
       type: str
       sample: backend
     ref:
-      description: The ref that keeps it.
+      description: The ref that contains the saved work.
       type: str
       sample: refs/worktrees-saved/fix-login/20260101T120000Z
     restore:
-      description: The command that brings it back.
+      description: The command that restores the saved work.
       type: str
       sample: git -C /srv/shop/backend worktree add --detach /srv/again refs/worktrees-saved/fix-login/20260101T120000Z
 pushed:
-  description: What was pushed; empty in check mode.
+  description: The branches that were pushed. Empty in check mode.
   returned: with O(state=absent), on success and when some failed
   type: list
   elements: dict
   contains:
     name:
-      description: Of which repository.
+      description: Name of the repository.
       type: str
       sample: backend
     branch:
-      description: Which branch.
+      description: The branch that was pushed.
       type: str
       sample: fix-login
     remote:
-      description: Where to.
+      description: The remote that it was pushed to.
       type: str
       sample: origin
 left:
-  description: The worktrees that stay, since another tool made them.
+  description: The worktrees that were kept, since another tool made them.
   returned: success and O(state=absent)
   type: list
   elements: str
   sample: []
 branches:
-  description: The branches that stay.
+  description: The branches that were kept.
   returned: success and O(state=absent)
   type: list
   elements: str
@@ -421,16 +430,16 @@ branches:
     - fix-login
 trash:
   description:
-    - Folders in the trash of a repository that this user cannot remove, since another user owns files in them, or
-      something is mounted there.
+    - Folders in the trash of a repository that this user cannot remove, because another user owns files in them, or
+      because a file system is mounted there.
   returned: success and O(state=absent)
   type: list
   elements: str
   sample: []
 notes:
   description:
-    - What was not deleted, and why. Branches that stay although O(delete_branch=true), and worktrees and repositories
-      that were gone before, maybe to another place.
+    - What was not deleted, with the reason. These are branches that were kept despite O(delete_branch=true), and
+      worktrees and repositories that did not exist any more, perhaps because they were moved.
   returned: success and O(state=absent)
   type: list
   elements: str
@@ -450,14 +459,14 @@ commits:
     backend:
       - 5f2c1d9 Mend the login
 done:
-  description: The repositories that were done.
+  description: The repositories that succeeded.
   returned: when some failed
   type: list
   elements: str
   sample:
     - backend
 failed_members:
-  description: The repositories that were not, and the submodules whose push failed.
+  description: The repositories that failed, and the submodules whose push failed.
   returned: when some failed
   type: list
   elements: str
@@ -477,18 +486,18 @@ command:
   elements: str
   sample: [git, -C, /srv/shop/backend, fetch]
 code:
-  description: What it ended with; negative for the signal that ended it.
+  description: Exit code of the program; the negative number of the signal if a signal ended it.
   returned: when git failed in a single repository
   type: int
   sample: 128
 failure:
   description:
-    - V(user) for what is refused, before anything is touched. That is a wrong path, branch or base, a place or a branch
-      that is taken, a worktree of somebody else, work that would be lost, or a link or copy that leads out of the
-      worktree or to a place where something is that this collection did not write.
-    - V(environment) if git or the file system did not do its part, cannot tell what would be lost, or the source of a
-      link or copy is missing.
-    - V(partial) if some repositories are done and at least one is not.
+    - V(user) if the call is refused, before anything is changed. The reason is a wrong path, branch or base, a place or
+      a branch that is already used, a worktree of another owner, work that would be lost, or a link or copy that leads
+      out of the worktree or to a place with a file that this collection did not write.
+    - V(environment) if an operation of git or of the file system failed, it cannot be determined what would be lost, or
+      the source of a link or copy is missing.
+    - V(partial) if some repositories succeeded and at least one failed.
   returned: failure
   type: str
   sample: user

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: task_record
-short_description: Keep the records of tasks in the registry
+short_description: Manage the records of tasks in the registry
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Moves one task of a workspace, or several, to a state in the registry. Either all are moved or none.
-  - The registry is one SQLite file per machine. It knows every task, its names, and what is made for it. A record is
-    written before the first resource of its task exists and goes after the last one, so that a run that was killed
-    can be completed or undone.
-  - The names of a task (branch, slug, subdomain) are frozen with its first record.
-  - A task that another living run is at work on is refused, see O(holder).
-  - Nothing but the registry is touched.
+  - Sets the state of one or several tasks of a workspace in the registry. Either all of them are changed or none.
+  - The registry is one SQLite file per machine. It contains every task, its names, and the resources that are made for
+    it. A record is written before the first resource of its task exists, and is removed after the last resource, so
+    that a run that was killed can be completed or undone.
+  - The names of a task (branch, slug, subdomain) are frozen when it is first registered.
+  - A task that another active run is working on is refused, see O(holder).
+  - The module changes only the registry.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -42,29 +42,30 @@ options:
     required: true
   root:
     description:
-      - The workspace's root folder, frozen with the record. It defaults to the working directory.
-      - With O(state=provisioning), a task that was registered for another root is refused where O(root) is given; with
-        O(state=removing), if that root is gone, as after the workspace folder was moved.
+      - The root folder of the workspace, which is frozen in the record. It defaults to the working directory.
+      - If O(root) is set, a task that was registered for another root is refused with O(state=provisioning). With
+        O(state=removing), it is refused if the registered root does not exist, for example because the workspace folder
+        was moved.
     type: path
   task:
     description:
-      - Name of the task, or several names with commas.
+      - Name of the task, or several names separated by commas.
       - Required unless O(all_tasks=true) or O(worktree).
-      - A name of more than 100 characters, one that O(pattern) does not match, and one that git refuses as a branch are
-        refused.
+      - A name is refused if it has more than 100 characters, if O(pattern) does not match it, or if git refuses it as
+        the name of a branch.
     type: str
   worktree:
     description:
-      - Take the task that has this worktree, where no O(task) is named.
-      - With O(state=provisioning), one that no task has yet makes a task with the name of O(branch), and the branch of
-        a task that is registered is not looked at, since it may have been renamed.
+      - Select the task that has this worktree. Used only without O(task).
+      - With O(state=provisioning), a worktree that belongs to no task is registered as a task with the name of
+        O(branch). For a registered task, the branch is not compared, since it may have been renamed.
     type: path
   repos:
     description:
-      - The repositories of the workspace. A port that a task of another registry has, as its worktree in one of them
-        says, is passed over.
-      - With O(worktree) and these, O(worktree) has to be a linked worktree of one of them, and O(branch)
-        is the one that is checked out there.
+      - The repositories of the workspace. A port is skipped if the mark of a worktree in one of these repositories
+        shows that a task of another registry has it.
+      - With O(worktree), the worktree must be a linked worktree of one of these repositories, and O(branch) is the
+        branch that is checked out there.
     type: list
     elements: dict
     suboptions:
@@ -75,7 +76,7 @@ options:
         required: true
       repo:
         description:
-          - Its main working tree, absolute.
+          - The main working tree of the repository, as an absolute path.
         type: path
         required: true
   count:
@@ -85,18 +86,18 @@ options:
     type: int
   all_tasks:
     description:
-      - Take every task of the workspace in place of O(task).
+      - Whether to select every task of the workspace, instead of O(task).
     type: bool
     default: false
   state:
     description:
-      - With V(provisioning), each task has a record. One that is new gets one; one that is registered is taken up, and
-        stays ready if it was.
-      - With V(ready), the record says that all of the task is there. A task without a record is refused, except in
-        check mode, where the calls before this one made none.
-      - With V(removing), the record says that the task is being torn down. A task that was forgotten before is told in
-        RV(missing); a name that was never known is refused.
-      - With V(absent), there is no record. No record at all is fine too.
+      - With V(provisioning), each task has a record. A new task is registered. A registered task is taken up again, and
+        stays ready if it was ready.
+      - With V(ready), the record says that the task is completely provisioned. A task without a record is refused,
+        except in check mode, where the earlier calls did not write a record.
+      - With V(removing), the record says that the task is being torn down. A task whose record was already removed is
+        listed in RV(missing). A name that was never registered is refused.
+      - With V(absent), the records are removed. A task without a record is no error.
     type: str
     choices:
       - provisioning
@@ -106,18 +107,18 @@ options:
     required: true
   branch:
     description:
-      - Branch of a new task; it defaults to the task's name. Only with a single task.
+      - Branch of a new task. It defaults to the task's name, and can be set only for a single task.
       - A task that was registered for another branch is refused.
     type: str
   pattern:
     description:
-      - A Python regular expression that the whole of each task name has to match.
+      - A Python regular expression that the whole name of each task must match.
     type: str
     default: "[A-Za-z0-9][A-Za-z0-9_-]*"
   lease:
     description:
-      - What each of the tasks leases with O(state=provisioning), as M(parallel.worktrees.port_lease) takes it. Either
-        all of them have a record and a lease, or none is touched.
+      - The options of the lease that each task gets with O(state=provisioning), as in M(parallel.worktrees.port_lease).
+        Either all tasks get a record and a lease, or nothing is changed.
     type: dict
     suboptions:
       ports:
@@ -160,9 +161,9 @@ options:
         type: int
   existing:
     description:
-      - What to do with O(state=provisioning) about a task that is ready.
-      - With V(converge) it is taken up. With V(refuse) it is refused.
-      - A task that is not ready is taken up either way, and so is every task where O(plan) is given.
+      - With O(state=provisioning), what to do with a task that is ready.
+      - With V(converge), the task is taken up again. With V(refuse), it is refused.
+      - A task that is not ready is taken up again in both cases. With O(plan), every task is.
     type: str
     choices:
       - converge
@@ -170,56 +171,57 @@ options:
     default: converge
   plan:
     description:
-      - What is about to be made for the task. Its keys are kept as they are; two of them are known.
-      - C(worktrees) is a list of dictionaries with a C(path). What was once planned stays in the record, so that it is
-        found when the task is torn down.
-      - C(database) is a dictionary. Another C(backend) or C(name) than the recorded ones is refused.
+      - The resources that will be made for the task. All keys are stored unchanged, and two of them have a meaning for
+        this module.
+      - C(worktrees) is a list of dictionaries with a C(path). Worktrees that were ever planned stay in the record, so
+        that a teardown finds them.
+      - C(database) is a dictionary. A C(backend) or C(name) that differs from the record is refused.
     type: dict
   keep_planned:
     description:
-      - With O(state=absent), keep the record of a task that has a O(plan), since something may have been made for it.
-        Another one is forgotten as if it had never been.
+      - With O(state=absent), keep the record of a task that has a O(plan), since resources may exist for it. The record
+        of any other task is removed as if the task had never been registered.
     type: bool
     default: false
   planned_now:
     description:
-      - With O(keep_planned), the O(plan) was noted by this run and nothing was made of it yet, so the record is removed
-        all the same.
+      - With O(keep_planned), states that this run wrote the O(plan) and has made nothing of it yet, so the record is
+        removed anyway.
     type: bool
     default: false
   keep_database:
     description:
-      - With O(state=absent), remember the database of the task, which stays, and the slot in O(facts). The next task of
-        this name uses both again.
+      - With O(state=absent), the database of the task is kept, and the registry stores its name and the slot from
+        O(facts). The next task of this name uses both again.
     type: bool
     default: false
   written:
     description:
-      - With O(state=absent), what was written into databases that are gone, as
-        RV(parallel.worktrees.pg_database#module:written) has it. RV(summary) has it too.
+      - With O(state=absent), the changes in the databases that were removed, as in
+        RV(parallel.worktrees.pg_database#module:written). RV(summary) contains them.
     type: list
     elements: dict
     default: []
   refusal:
     description:
-      - The failed result of another task, as Ansible has it in C(ansible_failed_result). Once the records are moved,
-        this call fails with the same message, RV(failure) and RV(hint).
-      - For undoing a registration and still telling why.
+      - The failed result of another Ansible task, as in C(ansible_failed_result). After the records are changed, this
+        call fails with the same message, RV(failure) and RV(hint).
+      - Use it to undo a registration and to report the reason.
     type: dict
   facts:
     description:
-      - What there is to tell of the task in RV(summary), as M(parallel.worktrees.task_host) gives it in
-        C(task_facts). With O(state=ready) it is kept in the record.
+      - The facts of the task for RV(summary), as in C(task_facts) of M(parallel.worktrees.task_host). With
+        O(state=ready), they are stored in the record.
     type: dict
   variables:
     description:
-      - The environment variables of the task's commands. With O(state=ready), what they hide of the files C(.env) and
-        C(.env.local) in its worktrees draws a warning.
+      - The environment variables of the task's commands. With O(state=ready), a variable that hides a variable of the
+        files C(.env) and C(.env.local) in its worktrees causes a warning.
     type: dict
     default: {}
   format:
     description:
-      - Whether RV(summary) is text for people or JSON.
+      - Format of RV(summary), which is text for people or JSON.
     type: str
     choices:
       - text
@@ -228,10 +230,10 @@ options:
   holder:
     description:
       - The run that makes this call. The controller sets this option, so you do not need to set it.
-      - It has the task from O(state=provisioning) or O(state=removing) on, until O(state=ready) or until it ends. Other
-        runs are refused this task meanwhile.
-      - A run on the same machine is asked after by its process. One elsewhere counts as ended when O(ended) names it,
-        or when it has not touched the record for 900 seconds.
+      - The run holds the task from O(state=provisioning) or O(state=removing) until O(state=ready), or until the run
+        ends. Meanwhile, other runs are refused this task.
+      - A run on the same machine has ended when its process has ended. A run on another machine counts as ended if
+        O(ended) names it, or if it has not updated the record for 900 seconds.
     type: dict
     suboptions: &process
       pid:
@@ -241,7 +243,7 @@ options:
         required: true
       started:
         description:
-          - When that process started, in clock ticks since the machine's start (field 22 of C(/proc/PID/stat)).
+          - Start time of that process, in clock ticks since the machine's start (field 22 of C(/proc/PID/stat)).
         type: int
         required: true
       machine:
@@ -256,8 +258,8 @@ options:
         required: true
   ended:
     description:
-      - Runs that are known to have ended. The controller fills it in where the task lives on another machine, from
-        which that cannot be seen.
+      - Runs that are known to have ended. The controller sets this option if the machine of the task is another
+        machine, which cannot see the processes of the controller.
     type: list
     elements: dict
     default: []
@@ -294,7 +296,7 @@ EXAMPLES = r"""
       ports:
         database: {base: 15432}
 
-- name: Note what is about to be made
+- name: Record the resources that will be made
   parallel.worktrees.task_record:
     workspace: shop
     task: fix-login
@@ -306,13 +308,13 @@ EXAMPLES = r"""
           path: "{{ workspace_root }}/backend/.worktrees/fix-login"
           branch: fix-login
 
-- name: All of it is there
+- name: Set the task ready
   parallel.worktrees.task_record:
     workspace: shop
     task: fix-login
     state: ready
 
-- name: Forget every task of the workspace
+- name: Remove the records of all tasks of the workspace
   parallel.worktrees.task_record:
     workspace: shop
     all_tasks: true
@@ -321,14 +323,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done to the records, or would be in check mode.
+  description: What was done to the records, or would be done in check mode.
   returned: success
   type: list
   elements: str
   sample:
     - register task fix-login
 tasks:
-  description: The tasks that have a record after the call, in the order they were named.
+  description: The tasks that have a record after the call, in the given order.
   returned: success
   type: list
   elements: dict
@@ -362,11 +364,11 @@ tasks:
       type: str
       sample: provisioning
     plan:
-      description: What was ever planned for it; empty at first.
+      description: Everything that was ever planned for the task; empty at first.
       type: dict
       sample: {}
     created:
-      description: When it was registered, in seconds since the epoch.
+      description: When the task was registered, in seconds since the epoch.
       type: float
       sample: 1767225600.25
     busy:
@@ -374,13 +376,13 @@ tasks:
       type: str
       sample: process 4711 of alice
     former_state:
-      description: The state before this call; V(null) where the task is new.
+      description: The state before this call; V(null) if the task is new.
       type: str
 summary:
   description:
-    - What to tell a person, with the password masked. V(none) where there is nothing to tell, as with
-      O(state=provisioning), and without O(facts).
-    - With O(state=removing) it reports tasks that were torn down before.
+    - The text for people, with the password masked. V(none) if there is no such text, as with O(state=provisioning),
+      and without O(facts).
+    - With O(state=removing), it reports tasks that were already torn down.
   returned: success
   type: str
   sample: |
@@ -394,20 +396,20 @@ leases:
   elements: dict
 adopted:
   description:
-    - The worktree of O(worktree), as M(parallel.worktrees.git_worktree_info) tells of it in
+    - The worktree of O(worktree), as M(parallel.worktrees.git_worktree_info) returns it in
       RV(parallel.worktrees.git_worktree_info#module:worktree). V(none) without O(repos).
   returned: success
   type: dict
 missing:
-  description: Names that had no record, and need none for the state that was asked for.
+  description: Names without a record that need no record for the requested state.
   returned: success
   type: list
   elements: str
   sample: []
 failure:
   description:
-    - V(user) for a name that is not allowed or not known, a task that is registered already or belongs to another
-      root or branch, a database that was planned otherwise, and a task that another run is at work on.
+    - V(user) for a name that is not allowed or not registered, a task that is already registered or belongs to another
+      root or branch, a database that differs from the plan, and a task that another run is working on.
     - V(environment) for a registry that is damaged, read-only, on a full disk, locked for over 60 seconds, or of a
       newer version.
   returned: failure

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: workspace_check
-short_description: Refuse variables that are not as the roles document them
+short_description: Validate the variables of a workspace against the documentation of the roles
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Holds the variables of a workspace against the argument specs of this collection's roles, all at once, before
-    anything is made for any task. Types, choices, what is required, and the names of nested options are looked at.
-  - A name of a repository that the workspace does not have is refused too.
-  - A variable that looks like a misspelt one of the roles draws a warning.
-  - A value that follows from C(task_facts) cannot be told yet. It passes, and is looked at by the module that takes it.
-    What stands beside it is looked at all the same.
+  - Validates the variables of a workspace against the argument specs of all roles of this collection, before anything
+    is made for any task. It checks types, choices, required options, and the names of nested options.
+  - The name of a repository that is not in the workspace is refused too.
+  - A variable that looks like a misspelled variable of a role causes a warning.
+  - A value that depends on C(task_facts) cannot be determined yet. It is accepted, and the module that takes it
+    validates it later. The values next to it are still validated.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -30,37 +30,37 @@ attributes:
     support: full
 options:
   entry:
-    description: The entry point of the roles whose variables are looked at.
+    description: The entry point of the roles whose variables are validated.
     type: str
     default: main
   records:
     description:
       - Tasks, as M(parallel.worktrees.task_info) returns them in RV(parallel.worktrees.task_info#module:tasks).
-      - With them, nothing else is looked at than whether anything of each is made yet, and C(repos), which has to name
-        repositories that each of them has.
+      - With this option, the module checks only that something was made for each of these tasks, and that C(repos)
+        names only repositories that each of them has.
     type: list
     elements: dict
   machines:
     description:
-      - The variable that names the hosts which a playbook works on, as P(parallel.worktrees.machines#lookup) takes it.
-      - With it, nothing else is looked at than that. Hosts that the inventory does not have are refused, and so is a
-        variable that the inventory says for some hosts only.
+      - The variable that names the hosts of a playbook, as P(parallel.worktrees.machines#lookup) takes it.
+      - With this option, the module checks only this variable. Hosts that are not in the inventory are refused, and so
+        is a variable that the inventory sets only for some hosts.
     type: str
     choices:
       - workspace_machine
       - db_host
 notes:
-  - It takes the place of the validation that Ansible does for each role and host, which cannot be done before the facts
-    of a task are there.
+  - The module replaces the validation that Ansible does for each role and host, which is not possible before the facts
+    of a task exist.
 seealso:
   - module: ansible.builtin.validate_argument_spec
 """
 
 EXAMPLES = r"""
-- name: Refuse a workspace that is not as it has to be
+- name: Validate the variables of a workspace
   parallel.worktrees.workspace_check:
 
-- name: Refuse to take a task back by variables that are not as they have to be
+- name: Validate the variables of a teardown
   parallel.worktrees.workspace_check:
     entry: teardown
 """

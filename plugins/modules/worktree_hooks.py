@@ -12,13 +12,13 @@ version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Gives worktrees hooks that no other worktree sees; C(core.hooksPath) is set in the configuration of the worktree
-    alone.
-  - Before a commit, the checks of the stage V(commit) are made, and one that fails stops it. A push to a protected
-    branch is refused.
-  - The hooks that the project itself has run after that, wherever C(core.hooksPath) or C(.git/hooks) has them at that
-    time. Where that is a folder that an installation generates in the working tree, as husky does, the worktree gets a
-    copy of the main tree's; where neither has it, a warning says so, and so does each commit.
+  - Sets git hooks for single worktrees. C(core.hooksPath) is set only in the configuration of the worktree, so other
+    worktrees are not affected.
+  - Before a commit, the checks of the stage V(commit) run, and a check that fails stops the commit. A push to a
+    protected branch is refused.
+  - After that, the hooks of the project run, from the current C(core.hooksPath) or C(.git/hooks). If an installation
+    generates this folder in the working tree, as husky does, the worktree gets a copy of the folder of the main working
+    tree. If both lack the folder, a warning is printed, also at each commit.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
   - parallel.worktrees.gates
@@ -33,7 +33,7 @@ attributes:
 options:
   worktrees:
     description:
-      - The worktrees, linked ones.
+      - The worktrees, which must be linked worktrees.
     type: list
     elements: dict
     required: true
@@ -50,13 +50,13 @@ options:
         required: true
       submodules:
         description:
-          - Paths of submodules within it that have a worktree of their own, which gets hooks too.
+          - Paths of submodules in the worktree that have their own worktree, which gets the hooks too.
         type: list
         elements: str
         default: []
   state:
     description:
-      - With V(absent), they get back the hooks that they had.
+      - With V(present), the worktrees have the hooks. With V(absent), their former hooks are restored.
     type: str
     choices:
       - present
@@ -64,7 +64,7 @@ options:
     default: present
   registry:
     description:
-      - The file of the registry that has the reservations. It defaults to the user's own.
+      - The registry file that contains the reservations. It defaults to the registry of the user.
     type: path
   workspace:
     description:
@@ -72,12 +72,12 @@ options:
     type: str
   task:
     description:
-      - The task that works in them.
+      - Name of the task that has the worktrees.
     type: str
     required: true
   protected:
     description:
-      - Branches that nothing is pushed to from here, as shell patterns.
+      - Shell patterns for branches to which pushes from the worktrees are refused.
     type: list
     elements: str
     default:
@@ -87,13 +87,13 @@ seealso:
   - module: parallel.worktrees.path_reservation
   - module: parallel.worktrees.task_gate
 notes:
-  - It sets C(extensions.worktreeConfig) in the repository, so that a worktree can have settings of its own. That stays
-    set, as nobody can tell who else relies on it by then; where no worktree has such settings, it means nothing.
-  - C(git commit --no-verify) and C(git push --no-verify) pass by every hook.
+  - The module sets C(extensions.worktreeConfig) in the repository, so that a worktree can have its own settings. It is
+    not unset later, since other tools may rely on it. It has no effect if no worktree has its own settings.
+  - C(git commit --no-verify) and C(git push --no-verify) skip all hooks.
 """
 
 EXAMPLES = r"""
-- name: Test before each commit in a worktree
+- name: Run the tests before each commit in a worktree
   parallel.worktrees.worktree_hooks:
     worktrees:
       - name: backend
@@ -117,8 +117,8 @@ actions:
     - set the hooks of /srv/shop/backend/.worktrees/fix-login
 failure:
   description:
-    - V(user) if a check cannot be meant as it is.
-    - V(environment) if a folder is no linked worktree, or git does not do its part.
+    - V(user) if the definition of a check is invalid.
+    - V(environment) if a folder is not a linked worktree, or git fails.
   returned: failure
   type: str
   sample: environment

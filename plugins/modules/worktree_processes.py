@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: worktree_processes
-short_description: End the processes at work inside worktrees
+short_description: End the processes that work inside worktrees
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Ends every process whose working directory is one of the folders or below. Each gets SIGTERM, then the time of
-    O(grace), then SIGKILL. Processes that these start meanwhile are ended too.
-  - The caller, and what it descends from, is never ended, see O(caller).
+  - Ends every process whose working directory is in one of the folders. Each process gets SIGTERM and, if it still runs
+    after O(grace), SIGKILL. Processes that they start meanwhile are ended too.
+  - The calling process and its parent processes are never ended, see O(caller).
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -27,21 +27,22 @@ attributes:
 options:
   paths:
     description:
-      - The folders. One that does not exist is fine.
+      - The folders. A folder that does not exist is no error.
     type: list
     elements: path
     required: true
   state:
     description:
-      - With V(absent), no process is at work there.
+      - With V(absent), no process works in the folders.
     type: str
     choices:
       - absent
     default: absent
   caller:
     description:
-      - What to do where the caller, or what it descends from, is in there.
-      - With V(refuse), nothing is ended. With V(spare), all others are, but for the rest of the caller's own run.
+      - What to do if the calling process, or one of its parent processes, works in the folders.
+      - With V(refuse), the call is refused and no process is ended. With V(spare), all processes are ended except those
+        of the caller's own run.
     type: str
     choices:
       - refuse
@@ -49,17 +50,17 @@ options:
     default: refuse
   grace:
     description:
-      - How many seconds the processes have to end on their own, all of them together.
+      - Number of seconds to wait for all processes together to end after SIGTERM.
     type: float
     default: 2.0
 notes:
-  - It reads C(/proc), so it needs Linux. Processes of other users are seen only by root.
+  - The module reads C(/proc), so it needs Linux. Only root sees the processes of other users.
 seealso:
   - module: parallel.worktrees.git_worktree
 """
 
 EXAMPLES = r"""
-- name: End what runs in the worktree, before it is removed
+- name: End the processes in a worktree before its removal
   parallel.worktrees.worktree_processes:
     paths:
       - "{{ workspace_root }}/backend/.worktrees/fix-login"
@@ -68,38 +69,38 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was ended, or would be in check mode.
+  description: What was ended, or would be ended in check mode.
   returned: success
   type: list
   elements: str
   sample:
     - end process 4711 (node)
 processes:
-  description: The processes that were ended, or would be in check mode.
+  description: The processes that were ended, or would be ended in check mode.
   returned: success
   type: list
   elements: dict
   contains:
     pid:
-      description: Id of the process.
+      description: ID of the process.
       type: int
       sample: 4711
     started:
-      description: When it started, in clock ticks since the machine's start.
+      description: Start time of the process, in clock ticks since the boot of the machine.
       type: str
       sample: "1234567"
     command:
-      description: Its name, without arguments.
+      description: Name of the process, without arguments.
       type: str
       sample: node
     folder:
-      description: Its working directory.
+      description: Working directory of the process.
       type: str
       sample: /srv/shop/backend/.worktrees/fix-login
 failure:
   description:
-    - V(user) if the call comes from inside one of the folders.
-    - V(environment) if a process does not end even so.
+    - V(user) if the calling process works inside one of the folders.
+    - V(environment) if a process does not end even after SIGKILL.
   returned: failure
   type: str
   sample: user

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: worktree_setup
-short_description: Run the set-up commands of worktrees, each once
+short_description: Run each set-up command of worktrees once
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Runs commands in worktrees, such as an installation of dependencies, in the order given. A command that has
-    succeeded in a worktree is not run there again. The first that fails ends the call, and the next call goes on with
-    it.
-  - A command is known by its text and its folder, so one that is changed is run. So is one whose
-    O(worktrees[].setup[].inputs) have changed since it has run.
-  - What a command prints is kept in git's folder for the worktree, in C(parallel-worktrees-logs), of mode 0600.
+  - Runs commands in worktrees, such as the installation of dependencies, in the given order. A command that has
+    succeeded in a worktree is not run there again. The first command that fails ends the call, and the next call
+    continues with this command.
+  - A command is identified by its text and its folder, so a changed command runs again. A command whose
+    O(worktrees[].setup[].inputs) have changed since its last run also runs again.
+  - The output of a command is stored in git's folder for the worktree, in C(parallel-worktrees-logs), with mode 0600.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -27,7 +27,8 @@ attributes:
     support: full
   idempotent:
     support: full
-    details: A folder that is no linked worktree of git keeps no account of its commands; there they run each time.
+    details:
+      In a folder that is not a linked git worktree, successful commands are not recorded, so they run at each call.
 options:
   worktrees:
     description:
@@ -60,32 +61,35 @@ options:
             required: true
           folder:
             description:
-              - Where it runs, from O(worktrees[].path). A path that leads out of the worktree is refused.
+              - The folder in which the command runs, relative to O(worktrees[].path). A path that leads out of the
+                worktree is refused.
             type: str
             default: .
           inputs:
             description:
-              - Files that the command is run on, such as a lock file, from its folder; shell patterns, with C(**) for
-                any depth. It is run again where their content has changed, and where one came or went.
+              - Shell patterns for files that the command reads, such as a lock file, relative to its folder, with C(**)
+                for any depth. The command runs again if the content of a file has changed, or if a file was added or
+                removed.
             type: list
             elements: str
             default: []
           parallel:
             description:
-              - Whether it may run at the same time as its neighbours of which this is said too, in whichever worktree.
+              - Whether the command may run at the same time as the commands before and after it that also have V(true),
+                in any worktree.
             type: bool
             default: false
   variables:
     description:
-      - Environment variables of the commands, added to those of this process.
-      - C(PARALLEL_WORKTREES_DATABASE_PASSWORD) in a value stands for the password that O(password_file) has.
+      - Environment variables of the commands, in addition to the inherited variables.
+      - C(PARALLEL_WORKTREES_DATABASE_PASSWORD) in a value is the placeholder of the password in O(password_file).
       - A variable with the value V(null) is not set. If an env file of the worktree (M(parallel.worktrees.env_file))
         sets the same variable, the value in the env file is used.
     type: dict
     default: {}
   password_file:
     description:
-      - The file that keeps the password of the task's database.
+      - The file that contains the password of the task's database.
     type: path
 seealso:
   - module: parallel.worktrees.git_worktree
@@ -116,7 +120,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was run, or would be in check mode.
+  description: What was run, or would be run in check mode.
   returned: success
   type: list
   elements: str
@@ -125,7 +129,7 @@ actions:
 failure:
   description:
     - V(user) for a folder that leads out of the worktree.
-    - V(environment) if a command failed; C(msg) has its last words.
+    - V(environment) if a command failed. C(msg) contains the end of its output.
   returned: failure
   type: str
   sample: environment
