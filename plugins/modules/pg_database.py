@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pg_database
-short_description: Provide the PostgreSQL databases of a task, whatever the back end
+short_description: Provide the PostgreSQL databases of a task, with any back end
 version_added: 1.0.0
 author:
   - parallel.worktrees contributors (@parallel-worktrees)
 description:
-  - Makes the PostgreSQL databases of a task, or removes them, through the back end that O(backend) names.
-  - The parameters and the facts are the same for each back end. What only one back end takes is in the option of its
-    name.
-  - The call ends when the database answers a query at its address with the task's own password, see O(wait).
-  - A database, server or container of another owner is neither used nor removed, and no process is ended that does not
-    work in the task's own data directory.
-  - Everything is checked before anything is made. A database that a killed run left half made is dropped and made anew.
-    A complete database keeps its data.
-  - The password is generated where O(password_file) does not exist. It is sent to the server as a SCRAM verifier only,
-    and appears in no result, log, label, variable or argument.
+  - Makes or removes the PostgreSQL databases of a task, with the back end in O(backend).
+  - Most options and all returned facts are the same for each back end. The option with the name of a back end contains
+    the options for this back end only.
+  - The call waits until the database answers a query at its address with the task's own password, see O(wait).
+  - A database, server or container of another owner is neither used nor removed. Only processes that work in the task's
+    own data directory are ended.
+  - Everything is checked before anything is made. An incomplete database that a killed run left is dropped and made
+    again. A complete database keeps its data.
+  - If O(password_file) does not exist, the password is generated. Only its SCRAM verifier is sent to the server, and
+    the password is in no result, log, label, variable or argument.
 extends_documentation_fragment:
   - parallel.worktrees.attributes
 attributes:
@@ -34,18 +34,19 @@ attributes:
 options:
   backend:
     description:
-      - With V(embedded), a server of the task's own that needs neither Docker nor root. It listens on a loopback
-        address only, outlives this call, and does not come back by itself after a reboot; the same call starts it
-        again, with its data. C(initdb) runs once for each version of PostgreSQL and each O(user), and a cluster is a
-        copy of what it made, with shared blocks where the file system can.
-      - With V(container), a server in a Docker container of the task's own. What an image does at its first start is
-        done once and kept as a prepared image named C(parallel-worktrees-prepared), see O(container.prepared).
-      - With V(shared), databases and a role of the task's own in a server that all tasks share. Only this role and
-        superusers can connect to them. Comments on the role and on each database keep O(owner). Calls for the same
-        O(user) wait for each other. Where the server restarts meanwhile, the work begins once more.
-      - With V(branch), a branch on a DB host, which M(parallel.worktrees.pg_branch) makes there, between a call with
-        O(wait=false), which gives RV(verifier), and one that waits.
-      - With V(none), there is no database, and nothing is done. RV(database) has all of its keys then, each V(none).
+      - With V(embedded), the task gets its own server, which needs neither Docker nor root. It listens only on a
+        loopback address, and continues to run after this call. After a reboot it does not start automatically; the same
+        call starts it again with its data. C(initdb) runs once for each version of PostgreSQL and each O(user), and
+        each cluster is a copy of its result, with shared blocks if the file system supports it.
+      - With V(container), the task gets a server in its own Docker container. The first start of an image is done once,
+        and its result is stored as a prepared image named C(parallel-worktrees-prepared), see O(container.prepared).
+      - With V(shared), the task gets its own databases and role in a server that all tasks share. Only this role and
+        superusers can connect to these databases. Comments on the role and on each database contain O(owner). Calls for
+        the same O(user) wait for each other. If the server restarts during the call, the work starts again.
+      - With V(branch), the task gets a branch on a DB host. First call this module with O(wait=false), which returns
+        RV(verifier). Then make the branch with M(parallel.worktrees.pg_branch). Then call this module again and wait.
+      - With V(none), the task has no database, and nothing is done. RV(database) then has all of its keys, each with
+        the value V(none).
     type: str
     choices:
       - none
@@ -56,31 +57,31 @@ options:
     required: true
   name:
     description:
-      - Name of the container or the cluster, unique on the machine. Letters, digits, C(_), C(.) and C(-), 63 at most,
-        beginning with a letter, a digit or C(_).
+      - Name of the container or cluster, unique on the machine. It has at most 63 letters, digits, C(_), C(.) and C(-),
+        and begins with a letter, a digit or C(_).
       - With O(backend=branch), the name of the branch and of the database.
-      - With O(backend=shared), only the record of the task has it; the role is O(user).
-      - With O(backend=container) and O(backend=embedded), the server has it as
-        C(current_setting('parallel_worktrees.database')).
+      - With O(backend=shared), the name is only in the record of the task; the name of the role is O(user).
+      - With O(backend=container) and O(backend=embedded), C(current_setting('parallel_worktrees.database')) returns it
+        in the server.
     type: str
     required: true
   owner:
     description:
-      - The owner of the database, as in V(shop/fix-login@9dda1566), the workspace, the task and the registry.
-      - It is kept in a label of the container, in C(cluster.json) beside the data of a cluster, and in comments on
-        databases and role.
-      - A database of this name with another owner, or with none, is refused.
+      - The owner of the database, such as V(shop/fix-login@9dda1566), from the workspace, the task and the registry.
+      - It is stored in a label of the container, in C(cluster.json) next to the data of a cluster, and in comments on
+        the databases and the role.
+      - A database of this name with another owner, or without an owner, is refused.
     type: str
     required: true
   state:
     description:
-      - With V(present), the database is there and its server runs. A server that was stopped, or crashed, is started
+      - With V(present), the database exists and its server runs. A server that was stopped or has crashed is started
         with its data. A cluster whose O(address), O(port) or O(settings) have changed is restarted. A container that
         was made with other parameters is refused, because its data would be lost.
-      - With V(absent), the server, its data and its O(password_file) are removed. What other tasks share, such as an
-        image, stays. With O(backend=shared), the databases are dropped with the sessions and prepared transactions in
-        them, then the role, unless it owns more, see RV(left). A template and a database that is replicated are
-        refused.
+      - With V(absent), the server, its data and its O(password_file) are removed. Resources that tasks share, such as
+        an image, are kept. With O(backend=shared), the databases are dropped with their sessions and prepared
+        transactions, and then the role, unless it owns other objects, see RV(left). A template database and a database
+        that is replicated are refused.
     type: str
     choices:
       - present
@@ -89,38 +90,38 @@ options:
   wait:
     description:
       - Whether to wait until the database answers.
-      - With V(false) the server is only started. Its database cannot be used before a call that waits, since that sets
+      - With V(false), the server is only started. The database cannot be used before a call with V(true), which sets
         the password.
     type: bool
     default: true
   timeout:
     description:
-      - How many seconds the server may take to start and to answer.
-      - With O(backend=shared), also how many seconds to wait for another call for the same O(user), and for sessions
-        that are to end. Copies and restores may take longer.
+      - Number of seconds to wait until the server starts and answers.
+      - With O(backend=shared), also the number of seconds to wait for another call for the same O(user), and for the
+        end of sessions. Copies and restores may take longer.
     type: float
     default: 120
   address:
     description:
-      - The address of this machine on which the database is reached. With O(backend=embedded) it is a loopback address,
-        or V(localhost). With O(backend=shared) it is the server's, or the folder of its socket. With O(backend=branch),
-        the DB host's.
+      - The address at which clients on this machine reach the database. With O(backend=embedded), it is a loopback
+        address or V(localhost). With O(backend=shared), it is the address of the server or the folder of its socket.
+        With O(backend=branch), it is the address of the DB host.
     type: str
     default: 127.0.0.1
   port:
     description:
-      - The port on which it is reached.
+      - The port of the database.
       - Required with O(state=present), unless O(backend=none) or O(backend=branch).
     type: int
   ports:
     description:
-      - The ports that the task has, by their names. They are named where O(port) is missing.
+      - The ports of the task, by name. If O(port) is missing, the message lists them.
     type: dict
     default: {}
   user:
     description:
-      - Name of the superuser, which cannot be changed later. With O(backend=shared), of the task's own role, which owns
-        its databases; a name of more than 63 bytes is shortened as those of the databases are.
+      - Name of the superuser, which cannot be changed later. With O(backend=shared), the name of the task's own role,
+        which owns its databases. A name of more than 63 bytes is shortened like the name of a database.
     type: str
     default: postgres
   database:
@@ -129,159 +130,163 @@ options:
     type: str
   databases:
     description:
-      - The databases, in the order in which they are made, where one of the name O(database) is not what is wanted.
-      - With O(backend=container) and O(backend=embedded), the server then has its own database O(user) besides.
+      - The databases, in the order in which they are made. Without this option, there is a single database with the
+        name O(database).
+      - With O(backend=container) and O(backend=embedded), the server then also has its own database, which is named
+        O(user).
     type: list
     elements: dict
     default: []
     suboptions:
       key:
         description:
-          - Its key in RV(databases). It defaults to O(databases[].name).
+          - Key of the database in RV(databases). It defaults to O(databases[].name).
         type: str
       name:
         description:
-          - Name of the database. One of more than 63 bytes keeps its start and gets a hash of the whole.
+          - Name of the database. A name of more than 63 bytes is shortened, and ends with a hash of the whole name.
         type: str
         required: true
       template:
         description:
-          - The database that it is a copy of. Nobody may be connected to that one. A name of more than 63 bytes is
-            shortened as that of a database.
-          - Schemas, tables, functions, types and the like that others own in the copy are given to O(user), but for
-            members of extensions and for what belongs to C(pg_database_owner). Where all belongs to that role, which
-            means the owner of each copy, nothing has to change hands and large schemas are copied faster.
+          - The template database to copy. It must have no other sessions during the copy. A name of more than 63 bytes
+            is shortened like the name of a database.
+          - O(user) becomes the owner of schemas, tables, functions, types and similar objects in the copy, except
+            members of extensions and objects of C(pg_database_owner). If all objects in the template belong to
+            C(pg_database_owner), which always means the owner of the present database, no owner has to be changed, and
+            large schemas are copied faster.
           - Without it, the database is a copy of C(template1).
         type: str
       dump:
         description:
-          - What C(pg_dump) has written, in any of its formats. It is restored by O(user), without owners and rights.
-          - C(pg_restore), or C(psql) for SQL text, has to be on this machine and not older than the server. SQL text
-            has to come from C(pg_dump --no-owner --no-privileges).
-          - A database that is complete is never restored again.
+          - A dump by C(pg_dump), in any of its formats. O(user) restores it, without owners and privileges.
+          - C(pg_restore), or C(psql) for SQL text, must be installed on this machine and not be older than the server.
+            SQL text must be the output of C(pg_dump --no-owner --no-privileges).
+          - The dump is not restored again into a complete database.
         type: path
       extensions:
         description:
-          - Extensions that the database has, made in the schema C(public) before the O(databases[].dump) is restored.
-          - Those that PostgreSQL calls trusted are made by O(user), all others by O(shared.admin_user). The latter are
-            refused where O(user) has functions in the database already, for the script of an extension might call them.
+          - Extensions of the database. They are created in the schema C(public) before O(databases[].dump) is restored.
+          - O(user) creates trusted extensions, and O(shared.admin_user) creates all others. The latter are refused if
+            O(user) already has functions in the database, because the script of an extension might call them.
         type: list
         elements: str
         default: []
       connection_limit:
         description:
-          - How many connections it takes. Without it there is no limit.
+          - Maximum number of connections to the database. Without it, there is no limit.
         type: int
       golden:
         description:
-          - What the database begins with, built once and then copied.
-          - A hash of the content of all that it is built from tells one from another, so a changed migration makes a
-            new one. What tasks have already stays as it is.
-          - With O(backend=shared), it is a template in the server. With O(backend=container), it is in the prepared
-            image, and with O(backend=embedded) in a folder, which is copied with shared blocks where the file system
-            can.
-          - It is built with none but the one who builds it connected.
+          - The golden database that the database is copied from. It is built once.
+          - It is identified by a hash of the content of all of its inputs, so a changed migration makes a new golden
+            database. Existing databases of tasks are not changed.
+          - With O(backend=shared), it is a template database in the server. With O(backend=container), it is in the
+            prepared image. With O(backend=embedded), it is in a folder, which is copied with shared blocks if the file
+            system supports it.
+          - During the build, only the role that builds it can connect to it.
         type: dict
         suboptions:
           folder:
             description:
-              - Where the paths and patterns below begin, and where the commands run.
+              - The folder that the following paths and patterns are relative to, and in which the commands run.
             type: path
             required: true
           dump:
             description:
-              - A dump by C(pg_dump), which is restored first.
+              - A dump by C(pg_dump). It is restored first.
             type: path
           pull:
             description:
-              - The database of another server, which it begins with in place of a dump, as in O(databases[].pull).
-              - What is in that one is no part of the hash, so it is pulled again when something else of this has
+              - The database of another server to copy instead of a dump, as in O(databases[].pull).
+              - The content of that database is not part of the hash, so it is pulled again only when another input has
                 changed.
             type: dict
             suboptions:
               url_variable:
                 description:
-                  - As in O(databases[].pull.url_variable).
+                  - See O(databases[].pull.url_variable).
                 type: str
               url_file:
                 description:
-                  - As in O(databases[].pull.url_file).
+                  - See O(databases[].pull.url_file).
                 type: path
               url_command:
                 description:
-                  - As in O(databases[].pull.url_command).
+                  - See O(databases[].pull.url_command).
                 type: str
               tables:
                 description:
-                  - As in O(databases[].pull.tables).
+                  - See O(databases[].pull.tables).
                 type: list
                 elements: str
                 default: []
               exclude_tables:
                 description:
-                  - As in O(databases[].pull.exclude_tables).
+                  - See O(databases[].pull.exclude_tables).
                 type: list
                 elements: str
                 default: []
               exclude_data:
                 description:
-                  - As in O(databases[].pull.exclude_data).
+                  - See O(databases[].pull.exclude_data).
                 type: list
                 elements: str
                 default: []
               mask:
                 description:
-                  - As in O(databases[].pull.mask).
+                  - See O(databases[].pull.mask).
                 type: path
               mask_verify:
                 description:
-                  - As in O(databases[].pull.mask_verify).
+                  - See O(databases[].pull.mask_verify).
                 type: str
               exclude_kinds:
                 description:
-                  - As in O(databases[].pull.exclude_kinds).
+                  - See O(databases[].pull.exclude_kinds).
                 type: list
                 elements: str
               jobs:
                 description:
-                  - As in O(databases[].pull.jobs).
+                  - See O(databases[].pull.jobs).
                 type: int
                 default: 4
           files:
             description:
-              - Patterns of files with SQL text, such as V(migrations/*.sql). They run next, sorted by name within a
-                pattern, by C(psql) in O(databases[].golden.folder). The files that they bring with them by C(\i),
-                C(\ir) and C(\copy) belong to what is hashed.
+              - Patterns of files with SQL text, such as V(migrations/*.sql). C(psql) runs them next in
+                O(databases[].golden.folder), sorted by name within a pattern. Files that they include with C(\i),
+                C(\ir) and C(\copy) are part of the hash.
             type: list
             elements: str
             default: []
           transaction:
             description:
-              - Whether each of O(databases[].golden.files) is one transaction. Statements that cannot run in one, such
-                as C(create index concurrently), need V(false).
+              - Whether each of O(databases[].golden.files) runs in one transaction. Statements that cannot run in a
+                transaction, such as C(create index concurrently), need V(false).
             type: bool
             default: true
           commands:
             description:
-              - Lines for the shell, which run last, with E(DATABASE_URL), E(PGHOST), E(PGPORT), E(PGUSER),
-                E(PGPASSWORD) and E(PGDATABASE) of the golden database.
+              - Shell command lines, which run last, with the variables E(DATABASE_URL), E(PGHOST), E(PGPORT),
+                E(PGUSER), E(PGPASSWORD) and E(PGDATABASE) of the golden database.
             type: list
             elements: str
             default: []
           inputs:
             description:
-              - Patterns of the files that the commands read. What they read and is not named here can change unnoticed.
+              - Patterns of the files that the commands read. A change of a file that is not listed here does not make a
+                new golden database.
             type: list
             elements: str
             default: []
       strategy:
         description:
-          - How the template is copied. With V(wal_log), through the server's log, which suits small ones. With
-            V(file_copy), file by file between two checkpoints, from PostgreSQL 18 on with shared blocks where the file
-            system has these.
-          - With V(auto), it is V(file_copy) from 64 MB on, from 32 MB on with PostgreSQL 18, and where the server has
-            V(fsync=off).
-          - PostgreSQL 14 and older know V(file_copy) only.
+          - How the template is copied. With V(wal_log), through the write-ahead log, which is suitable for small
+            templates. With V(file_copy), file by file between two checkpoints, from PostgreSQL 18 on with shared blocks
+            if the file system supports it.
+          - V(auto) means V(file_copy) for templates of 64 MB or more (32 MB or more with PostgreSQL 18), and on servers
+            with V(fsync=off).
+          - PostgreSQL 14 and older versions support only V(file_copy).
         type: str
         choices:
           - auto
@@ -290,151 +295,156 @@ options:
         default: auto
       pull:
         description:
-          - The database of another server, such as production's, that it begins with. C(pg_dump) reads it over several
-            connections, and the copy is restored as a O(databases[].dump) is.
-          - It is built under another name, with a role that lives as long as the pull, and gets its own name when
-            O(databases[].pull.mask) has run. Until then O(user) cannot connect to it. A pull that breaks leaves what
-            was there.
-          - A database in which anybody has made anything is never pulled again, unless O(pull_again) says so. So local
-            data stay. One that is empty is pulled, also where it was made without this.
-          - The source, the version of C(pg_dump), the extensions and the tables are looked at before anything is made,
-            in check mode, too. The source's PostgreSQL may not be newer than the server.
-          - How far it is, is told on standard error every five seconds, where this runs on the controller itself.
-          - Host and database of the source are told, the rest of its URL is not, and is in no argument or log.
-          - It goes with neither O(databases[].template) nor O(databases[].dump).
-          - It does not go with O(databases[].golden).
+          - The database of another server to copy, such as the production database. C(pg_dump) reads it over several
+            connections, and the copy is restored like O(databases[].dump).
+          - The copy is built under another name, with a temporary role, and gets its final name after
+            O(databases[].pull.mask) has run. Until then, O(user) cannot connect to it. If a pull fails, the existing
+            database is not changed.
+          - A database that is not empty is never pulled again, unless O(pull_again=true), so local data are kept. An
+            empty database is pulled, even if it was made without this option.
+          - The source, the version of C(pg_dump), the extensions and the tables are checked before anything is made,
+            also in check mode. The PostgreSQL of the source must not be newer than the server.
+          - If the module runs on the controller itself, it prints the progress on standard error every five seconds.
+          - The module reports the host and the database of the source. The rest of its URL is in no result, argument or
+            log.
+          - Mutually exclusive with O(databases[].template) and O(databases[].dump).
+          - Mutually exclusive with O(databases[].golden).
         type: dict
         suboptions:
           url_variable:
             description:
-              - The environment variable that has the URL.
+              - The environment variable that contains the URL.
               - Exactly one of O(databases[].pull.url_variable), O(databases[].pull.url_file) and
-                O(databases[].pull.url_command) is needed. It is a C(postgresql://) URL, or a connection string, as
-                C(psql) takes it.
+                O(databases[].pull.url_command) is required. The URL is a C(postgresql://) URL or a connection string,
+                as C(psql) takes it.
             type: str
           url_file:
             description:
-              - The file that has the URL.
+              - The file that contains the URL.
             type: path
           url_command:
             description:
-              - A line for the shell that prints the URL. It runs in check mode, too.
+              - A shell command line that prints the URL. It also runs in check mode.
             type: str
           tables:
             description:
-              - Only these tables, as patterns of C(pg_dump --table), with the tables that inherit from them, such as
-                partitions.
-              - Each pattern has to match a table. A name alone, such as V(log), is looked for in the search path of the
-                URL's user; a table of another schema is V(app.log), and V(*.log) in any. The same holds for
-                O(databases[].pull.exclude_tables) and O(databases[].pull.exclude_data).
-              - Schemas are made for them. Nothing else that they need comes with them, such as types and extensions.
+              - Pull only these tables, as patterns of C(pg_dump --table), and the tables that inherit from them, such
+                as partitions.
+              - Each pattern must match a table. A name without a schema, such as V(log), is searched for in the search
+                path of the URL's user. V(app.log) is a table in the schema C(app), and V(*.log) matches in any schema.
+                The same applies to O(databases[].pull.exclude_tables) and O(databases[].pull.exclude_data).
+              - The schemas of the tables are created. Other objects that the tables need, such as types and extensions,
+                are not pulled.
             type: list
             elements: str
             default: []
           exclude_tables:
             description:
-              - All but these tables, as patterns of C(pg_dump --exclude-table), and the tables that inherit from them.
-              - Each pattern has to match a table that would come.
+              - Do not pull these tables, as patterns of C(pg_dump --exclude-table), and the tables that inherit from
+                them.
+              - Each pattern must match a table that would be pulled.
             type: list
             elements: str
             default: []
           exclude_data:
             description:
-              - Tables that stay empty, as patterns of C(pg_dump --exclude-table-data), and the tables that inherit from
-                them.
-              - Each pattern has to match a table that comes.
+              - Pull these tables without rows, as patterns of C(pg_dump --exclude-table-data), and the tables that
+                inherit from them.
+              - Each pattern must match a table that is pulled.
             type: list
             elements: str
             default: []
           mask:
             description:
-              - A file of SQL text that C(psql) runs in one transaction before anybody can connect, to make personal
-                data unreadable. C(psql) runs in the folder of the file.
-              - Materialized views that have rows are refreshed then, sequences set to the rows that they number, and
-                the planner's statistics made anew. Where the task is a superuser of the server, its tables and its log
-                (WAL) are written anew as well.
-              - A failure quotes no row, neither in the result nor in a superuser's server log.
+              - An SQL file that C(psql) runs in one transaction before any user can connect, to make personal data
+                unreadable. C(psql) runs in the folder of the file.
+              - After that, materialized views that have rows are refreshed, sequences are set according to the rows
+                that they number, and the planner statistics are collected again. If the task is a superuser of the
+                server, the tables and the write-ahead log (WAL) are rewritten too.
+              - The error of a failed mask contains no row, neither in the result nor, for a superuser, in the server
+                log.
             type: path
           mask_verify:
             description:
-              - A query, as SQL text, that must return no row after O(databases[].pull.mask). If it does, what was
-                pulled is dropped and the pull refused, with the number of rows.
+              - A query, as SQL text, that must return no row after O(databases[].pull.mask). If it returns rows, the
+                pulled data are dropped and the pull is refused, with the number of rows.
             type: str
           exclude_kinds:
             description:
-              - Kinds of objects that do not come, in the words of C(pg_restore --list), such as V(policy), V(trigger)
-                or V(event trigger); and V(large object). There has to be such an object.
-              - With O(databases[].pull.mask) it is V(comment), V(large object) and V(user mapping) if not given, which
-                a mask of tables does not reach. An empty list takes them as well.
+              - Kinds of objects that are not pulled, named as in C(pg_restore --list), such as V(policy), V(trigger) or
+                V(event trigger), and V(large object). The source must have at least one object of each kind.
+              - With O(databases[].pull.mask), it defaults to V(comment), V(large object) and V(user mapping), since a
+                mask of tables does not cover them. With an empty list, they are pulled too.
             type: list
             elements: str
           jobs:
             description:
-              - How many connections to the source read at once, besides one that leads them.
+              - Number of connections that read the source at the same time, in addition to one connection that
+                coordinates them.
             type: int
             default: 4
   pull_again:
     description:
-      - Whether to pull anew each database that has O(databases[].pull), in the place of what is there. What is there
-        goes, with its sessions, when the new one is complete.
+      - Whether to pull each database with O(databases[].pull) again. When the new database is complete, the existing
+        database is removed with its sessions.
     type: bool
     default: false
   password_file:
     description:
-      - The file that keeps the password of O(user), of mode 0600. When it was lost or changed, the server gets the new
-        one.
-      - It defaults to C(parallel-worktrees/secrets/OWNER/database) in E(XDG_STATE_HOME) or, without that, in
-        C(~/.local/state), where C(OWNER) stands for O(owner).
+      - The file that contains the password of O(user), with mode 0600. If the file was lost or changed, the server gets
+        the new password.
+      - It defaults to C(parallel-worktrees/secrets/OWNER/database) in E(XDG_STATE_HOME), or in C(~/.local/state) if
+        that variable is not set. C(OWNER) stands for O(owner).
     type: path
   settings:
     description:
-      - Settings of the server, added to V(fsync=off), V(synchronous_commit=off) and V(full_page_writes=off), and with
-        O(backend=embedded) also to V(wal_level=minimal), V(max_wal_senders=0) and V(shared_buffers=32MB). These suit a
-        database that can be thrown away; a crash of the machine may lose it. A container with O(container.volume) gets
-        none of them.
-      - With O(backend=container), everybody who may list processes can read them.
-      - With O(backend=shared), of the server in O(shared.container), which gets no others.
+      - Settings of the server, in addition to V(fsync=off), V(synchronous_commit=off) and V(full_page_writes=off), and
+        with O(backend=embedded) also to V(wal_level=minimal), V(max_wal_senders=0) and V(shared_buffers=32MB). These
+        defaults are suitable for a database that can be lost in a crash of the machine. A container with
+        O(container.volume) does not get these defaults.
+      - With O(backend=container), all users who can list processes can read the settings.
+      - With O(backend=shared), the settings of the server in O(shared.container), without these defaults.
     type: dict
     default: {}
   branch:
     description:
-      - What only O(backend=branch) takes.
+      - Options for O(backend=branch).
     type: dict
     suboptions:
       host:
         description:
-          - The DB host as the inventory calls it.
+          - The DB host, by its name in the inventory.
           - Required with O(backend=branch) and O(state=present).
         type: str
       source:
         description:
-          - As in O(parallel.worktrees.pg_branch#module:source).
+          - See O(parallel.worktrees.pg_branch#module:source).
         type: str
       parent:
         description:
-          - As in O(parallel.worktrees.pg_branch#module:parent).
+          - See O(parallel.worktrees.pg_branch#module:parent).
         type: str
       expires:
         description:
-          - As in O(parallel.worktrees.pg_branch#module:expires).
+          - See O(parallel.worktrees.pg_branch#module:expires).
         type: str
       protected:
         description:
-          - As in O(parallel.worktrees.pg_branch#module:protected).
+          - See O(parallel.worktrees.pg_branch#module:protected).
         type: bool
         default: false
       unreachable:
         description:
-          - Why Ansible did not get to the DB host, where it did not.
+          - If Ansible could not reach the DB host, the reason.
         type: str
   container:
     description:
-      - What only O(backend=container) takes.
+      - Options for O(backend=container).
     type: dict
     suboptions:
       image:
         description:
-          - The image to run. It takes the variables of the official C(postgres) image.
+          - The image to run. It must support the variables of the official C(postgres) image.
           - Required with O(backend=container) and O(state=present).
         type: str
       pull:
@@ -447,7 +457,7 @@ options:
         default: missing
       memory:
         description:
-          - How much memory the container may use, such as V(512m). There is no limit where it is not given.
+          - Memory limit of the container, such as V(512m). Without it, there is no limit.
         type: str
       shm_size:
         description:
@@ -457,70 +467,73 @@ options:
       prepared:
         description:
           - Whether to start from a prepared image.
-          - An image that does not take another C(PGDATA) is started as it is, with a warning, for each container then
-            does the first start of the image, which takes seconds more.
-          - Give V(false) for a first start that must happen anew for each container.
+          - An image that does not support another C(PGDATA) is started unprepared, with a warning. Then each container
+            does the first start of the image itself, which takes some seconds more.
+          - Set V(false) if the first start must take place in each container.
         type: bool
         default: true
       volume:
         description:
-          - Name of a Docker volume for the data, which then outlive the container. It is made where it is not there.
-          - What is kept is to survive a crash, so the settings that give up durability are not added then, and there is
-            no prepared image.
+          - Name of a Docker volume for the data, which are then kept after the removal of the container. The volume is
+            created if it does not exist.
+          - Data that are kept must survive a crash. Therefore the defaults of O(settings) that reduce durability are
+            not set, and no prepared image is used.
         type: str
       environment:
         description:
           - Variables for the image's first start, such as C(POSTGRES_INITDB_ARGS).
-          - Everybody who may use Docker can read them.
+          - All users who can use Docker can read them.
         type: dict
         default: {}
       docker_host:
         description:
-          - URL of the Docker daemon, which runs on the machine of this task. It defaults to the environment variable
-            E(DOCKER_HOST), or Docker's usual socket.
+          - URL of the Docker daemon, which must run on the machine of this task. It defaults to the environment
+            variable E(DOCKER_HOST), or to Docker's default socket.
         type: str
   embedded:
     description:
-      - What only O(backend=embedded) takes.
+      - Options for O(backend=embedded).
     type: dict
     suboptions:
       directory:
         description:
-          - Where clusters lie. It has to be on a local file system.
-          - It defaults to C(parallel-worktrees/clusters) in E(XDG_STATE_HOME), or in C(~/.local/state) where that is
-            not set; for root to C(/var/lib/parallel-worktrees/clusters), which O(embedded.system_user) can reach.
+          - The folder of the clusters. It must be on a local file system.
+          - It defaults to C(parallel-worktrees/clusters) in E(XDG_STATE_HOME), or in C(~/.local/state) if that variable
+            is not set. For root it defaults to C(/var/lib/parallel-worktrees/clusters), which O(embedded.system_user)
+            can access.
         type: path
       bin_directory:
         description:
-          - The folder of C(postgres), C(initdb) and C(pg_controldata).
-          - Where it is not given, the programs of an existing cluster are used again, or others of the same major
-            version. For a new one it is what C(pg_config --bindir) says, else the newest of
-            C(/usr/lib/postgresql/*/bin) and C(/usr/pgsql-*/bin), else where C(postgres) is on the E(PATH).
-          - A cluster that was made by another major version is refused.
+          - The folder that contains C(postgres), C(initdb) and C(pg_controldata).
+          - For an existing cluster, it defaults to the programs that the cluster already uses, or to others of the same
+            major version. For a new cluster, it defaults to the output of C(pg_config --bindir), then to the newest of
+            C(/usr/lib/postgresql/*/bin) and C(/usr/pgsql-*/bin), then to the folder of C(postgres) on the E(PATH).
+          - A cluster of another major version is refused.
         type: path
       system_user:
         description:
-          - For root only, because PostgreSQL refuses to run as root. The account that the server runs as and that the
-            data belong to. It is not created.
+          - The system user who runs the server and owns the data. Used only by root, because PostgreSQL refuses to run
+            as root. The user must exist.
         type: str
         default: postgres
   shared:
     description:
-      - What only O(backend=shared) takes.
+      - Options for O(backend=shared).
     type: dict
     suboptions:
       admin_user:
         description:
-          - Who makes the databases. A superuser, or a role with C(CREATEDB) and C(CREATEROLE), which cannot make
-            extensions that need a superuser.
+          - The role that creates the databases. It is a superuser, or a role with C(CREATEDB) and C(CREATEROLE), which
+            cannot create extensions that need a superuser.
         type: str
         default: postgres
       admin_password_file:
         description:
-          - The file that has the password of O(shared.admin_user). Without it, the server has to take that user without
-            a password, or C(~/.pgpass) has it.
-          - For O(shared.container) it is made where it is not there, and defaults to C(parallel-worktrees/servers/NAME)
-            in E(XDG_STATE_HOME) or, without that, in C(~/.local/state).
+          - The file that contains the password of O(shared.admin_user). Without it, the server must accept that user
+            without a password, or C(~/.pgpass) must contain the password.
+          - With O(shared.container), the file is created if it does not exist. It then defaults to
+            C(parallel-worktrees/servers/NAME) in E(XDG_STATE_HOME), or in C(~/.local/state) if that variable is not
+            set.
         type: path
       maintenance_database:
         description:
@@ -529,19 +542,20 @@ options:
         default: postgres
       protected:
         description:
-          - Databases that no task can have or drop, such as the one that the workspace works on without tasks.
-            O(shared.maintenance_database), C(postgres), C(template0) and C(template1) are protected always.
+          - Databases that no task can use or drop, such as the main database of the project.
+            O(shared.maintenance_database), C(postgres), C(template0) and C(template1) are always protected.
         type: list
         elements: str
         default: []
       container:
         description:
-          - The container of the server, if it is to be started by whoever comes first. It stays when tasks go.
+          - The container of the server. The first task starts it if it does not run. It is kept when tasks are torn
+            down.
         type: dict
         suboptions:
           name:
             description:
-              - Its name, unique on the machine.
+              - Name of the container, unique on the machine.
             type: str
             required: true
           image:
@@ -558,20 +572,20 @@ options:
             default: missing
           volume:
             description:
-              - Name of the Docker volume that keeps its data. Required with O(state=present).
+              - Name of the Docker volume for its data. Required with O(state=present).
             type: str
           memory:
             description:
-              - How much memory it may use, such as V(2g).
+              - Memory limit of the container, such as V(2g).
             type: str
           shm_size:
             description:
-              - Size of its shared memory.
+              - Size of the container's shared memory.
             type: str
             default: 256m
           environment:
             description:
-              - Variables for the image's first start. Everybody who may use Docker can read them.
+              - Variables for the image's first start. All users who can use Docker can read them.
             type: dict
             default: {}
           docker_host:
@@ -589,7 +603,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A server of the task's own, with neither Docker nor root
+- name: Start the task's own server, without Docker and root
   parallel.worktrees.pg_database:
     backend: embedded
     name: shop_fix_login
@@ -600,7 +614,7 @@ EXAMPLES = r"""
       shared_buffers: 256MB
       max_connections: 200
 
-- name: A server of the task's own in a container
+- name: Start the task's own server in a container
   parallel.worktrees.pg_database:
     backend: container
     name: shop_fix_login
@@ -611,7 +625,7 @@ EXAMPLES = r"""
       image: postgres:17
       memory: 512m
 
-- name: Start it, and wait for it later, when the worktrees are there
+- name: Start the server, and wait for it in a later call
   parallel.worktrees.pg_database:
     backend: container
     name: shop_fix_login
@@ -623,7 +637,7 @@ EXAMPLES = r"""
       memory: 512m
     wait: false
 
-- name: Two databases in a server that all tasks share, one of them a copy
+- name: Make two databases in a shared server, the first as a copy of a template
   parallel.worktrees.pg_database:
     backend: shared
     name: carlo_oauth_v2_1f3a5c
@@ -642,7 +656,7 @@ EXAMPLES = r"""
       admin_password_file: /srv/passwords/postgres
       protected: [carlo, world]
 
-- name: A database from a dump, in a shared server that the first task starts
+- name: Restore a dump in a shared server that the first task starts
   parallel.worktrees.pg_database:
     backend: shared
     name: carlo_oauth_v2_1f3a5c
@@ -658,7 +672,7 @@ EXAMPLES = r"""
         image: postgres:17
         volume: carlo-postgres
 
-- name: A database pulled from production, without what is large or personal
+- name: Pull a database from production, without large tables and personal data
   parallel.worktrees.pg_database:
     backend: embedded
     name: carlo_oauth_v2
@@ -671,7 +685,7 @@ EXAMPLES = r"""
           exclude_data: [audit_log, "events_*"]
           mask: /srv/carlo/db/mask.sql
 
-- name: The verifier for a branch on a DB host, which pg_branch makes there
+- name: Get the verifier for a branch on a DB host
   parallel.worktrees.pg_database:
     backend: branch
     name: shop_fix_login
@@ -683,7 +697,7 @@ EXAMPLES = r"""
     wait: false
   register: verifier
 
-- name: The branch of the database
+- name: Make the branch
   parallel.worktrees.pg_branch:
     name: shop_fix_login
     owner: shop/fix-login
@@ -694,7 +708,7 @@ EXAMPLES = r"""
   become: true
   register: branched
 
-- name: No database, with all of the facts
+- name: Return the facts of a task without a database
   parallel.worktrees.pg_database:
     backend: none
     name: shop_fix_login
@@ -733,7 +747,7 @@ actions:
     - start cluster shop_fix_login on port 15433 of 127.0.0.1
     - give user postgres the password and database shop
 database:
-  description: How to reach the database, with a placeholder in the place of the password.
+  description: The connection parameters of the database, with a placeholder instead of the password.
   returned: success and O(state=present), or O(backend=none)
   type: dict
   contains:
@@ -768,19 +782,19 @@ database:
       type: str
       sample: shop
     password:
-      description: What stands for the password in values that other modules of this collection write.
+      description: The placeholder of the password in values for other modules of this collection.
       type: str
       sample: PARALLEL_WORKTREES_DATABASE_PASSWORD
     password_file:
-      description: The file that has the password.
+      description: The file that contains the password.
       type: str
       sample: /home/alice/.local/state/parallel-worktrees/secrets/shop/fix-login/database
     url:
-      description: All of it as a URL.
+      description: The connection parameters as a URL.
       type: str
       sample: postgresql://postgres:PARALLEL_WORKTREES_DATABASE_PASSWORD@127.0.0.1:15433/shop
 databases:
-  description: Each of the task's databases by its O(databases[].key), each as RV(database).
+  description: The task's databases by O(databases[].key), each with the same keys as RV(database).
   returned: success and O(state=present), or O(backend=none)
   type: dict
 container:
@@ -792,16 +806,16 @@ container:
       description: Its name.
       type: str
     id:
-      description: Its id; V(none) in check mode where it is not there yet.
+      description: ID of the container; V(none) in check mode if the container does not exist.
       type: str
     image:
-      description: The image it was asked to run.
+      description: The image of the container, as given.
       type: str
     port:
-      description: The port of this machine on which it is published.
+      description: The port of this machine on which the server is published.
       type: int
     running:
-      description: Whether it runs.
+      description: Whether the container runs.
       type: bool
 cluster:
   description: The cluster.
@@ -812,10 +826,10 @@ cluster:
       description: Its name.
       type: str
     directory:
-      description: Its folder, with C(data), C(server.log), C(server.conf) and C(cluster.json).
+      description: The folder of the cluster, with C(data), C(server.log), C(server.conf) and C(cluster.json).
       type: str
     port:
-      description: The port its server listens on.
+      description: The port that its server listens on.
       type: int
     running:
       description: Whether its server runs.
@@ -825,17 +839,21 @@ cluster:
       type: str
       sample: "15.18"
     socket_directory:
-      description: The folder of its socket, where the account of the server gets in without a password.
+      description: The folder of its socket, where the system user of the server can connect without a password.
       type: str
 statements:
-  description: The SQL that ran, without passwords. In check mode what would run, but for what depends on the template.
+  description:
+    - The SQL statements that ran, without passwords. In check mode, the statements that would run, except those that
+      depend on the template.
   returned: success, with O(backend=shared) where its server answers
   type: list
   elements: str
   sample:
     - create role "carlo_oauth_v2_1f3a5c" login password '********'
 left:
-  description: Why the role was not dropped, and how an administrator does so. It can no longer log in.
+  description:
+    - The reason why the role was not dropped, and the statements with which an administrator drops it. The role can no
+      longer log in.
   returned: success, with O(state=absent) and O(backend=shared)
   type: list
   elements: str
@@ -845,15 +863,15 @@ left:
 verifier:
   description:
     - The SCRAM verifier of the password, the same each time, for O(parallel.worktrees.pg_branch#module:password). It
-      lets nobody in.
+      cannot be used as a password.
   returned: success, with O(state=present) and O(backend=branch), but not in check mode
   type: str
 written:
   description:
-    - The databases of the task into which something was written since they were made, beyond what they began with, and
-      those of which nobody knows, for example because the server is stopped. What is written while it is looked at may
-      be missing.
-    - With O(backend=container) and O(backend=embedded), other databases of the same server are among them.
+    - The databases of the task that were changed since they were made, not counting their initial content. Databases
+      for which this cannot be determined, for example because the server is stopped, are listed too. Changes during the
+      check may be missing.
+    - With O(backend=container) and O(backend=embedded), other databases of the same server are listed too.
   returned: success and O(state=absent)
   type: list
   elements: dict
@@ -863,31 +881,33 @@ written:
       type: str
       sample: shop
     rows:
-      description: How many rows were inserted, updated or deleted, in transactions that were rolled back as well.
+      description: Number of rows that were inserted, updated or deleted, including transactions that were rolled back.
       type: int
       sample: 12
     tables:
-      description: In which tables, those with most of the rows first. Those in the schema C(public) are without it.
+      description:
+        - The changed tables, the tables with the most changed rows first. Tables in the schema C(public) are named
+          without the schema.
       type: list
       elements: str
       sample: [orders, audit.log]
     definitions:
-      description: Whether tables, functions and the like were created, altered or dropped.
+      description: Whether tables, functions or similar objects were created, altered or dropped.
       type: bool
       sample: true
     unknown:
-      description: Why it cannot be determined; V(none) where it can.
+      description: The reason why the changes cannot be determined; V(none) if they can.
       type: str
       sample: null
 warnings:
-  description: An image that cannot be prepared, see O(container.prepared), and RV(left).
+  description: A warning about an image that cannot be prepared, see O(container.prepared), and the lines of RV(left).
   returned: success, with O(backend=container) or O(backend=shared)
   type: list
   elements: str
 plan:
   description:
-    - What finds the database again, for C(database) in the option O(parallel.worktrees.task_record#module:plan). Empty
-      with O(backend=none).
+    - The parameters that identify the database, for C(database) in the option
+      O(parallel.worktrees.task_record#module:plan). Empty with O(backend=none).
   returned: success
   type: dict
   contains:
@@ -896,7 +916,8 @@ plan:
       type: str
       sample: embedded
     name:
-      description: Name of the container or the cluster. O(address), O(port), O(user) and the like are there, too.
+      description:
+        - Name of the container or cluster. The plan also contains O(address), O(port), O(user) and similar options.
       type: str
       sample: shop_fix_login
     branch:
@@ -917,12 +938,12 @@ plan:
       type: dict
 failure:
   description:
-    - V(user) if the request is refused, for example because the database is another owner's, was made with other
+    - V(user) if the request is refused, for example because the database belongs to another owner, was made with other
       parameters, or has no port.
-    - V(environment) if Docker, an image, PostgreSQL or the machine did not do its part, for example because the port is
-      taken, the server ended, a template is in use, or too few connections are left. The message then has the last
-      lines of the server's log, or says who holds the connections.
-    - V(partial) if some of the databases were made and one was not. The same call again makes the rest.
+    - V(environment) if an operation of Docker, an image, PostgreSQL or the machine fails, for example because the port
+      is in use, the server ended, a template is in use, or too few connections are left. The message then contains the
+      last lines of the server log, or names the sessions that hold the connections.
+    - V(partial) if some of the databases were made and another failed. A second run of the same call makes the rest.
   returned: failure
   type: str
   sample: environment
