@@ -47,12 +47,12 @@ options:
 """
 
 EXAMPLES = r"""
-# tasks.yml, which shows the tasks with: ansible-inventory -i tasks.yml --graph
-# and runs a command in one of them with: ansible fix-login -i tasks.yml -m command -a 'git status --short'
+# tasks.yml. List the tasks with: ansible-inventory -i tasks.yml --graph
+# Run a command in the worktree of a task with: ansible fix-login -i tasks.yml -m command -a 'git status --short'
 plugin: parallel.worktrees.tasks
 
 ---
-# Those of one workspace, with a group for each branch.
+# The tasks of one workspace, with a group for each branch.
 plugin: parallel.worktrees.tasks
 workspaces: [shop]
 keyed_groups:

@@ -327,7 +327,7 @@ actions:
     - guard the shared dependencies of /srv/shop/backend/.worktrees/fix-login
 worktrees:
   description: The worktrees, in the order given.
-  returned: success and O(state=present)
+  returned: success, with O(state=present)
   type: list
   elements: dict
   contains:
@@ -381,7 +381,7 @@ saved:
   description:
     - The work that was saved before a worktree was removed, or before the incomplete worktree of a killed run was
       completed. Empty in check mode.
-  returned: success, and when some failed
+  returned: success, or if some repositories failed
   type: list
   elements: dict
   contains:
@@ -399,7 +399,7 @@ saved:
       sample: git -C /srv/shop/backend worktree add --detach /srv/again refs/worktrees-saved/fix-login/20260101T120000Z
 pushed:
   description: The branches that were pushed. Empty in check mode.
-  returned: with O(state=absent), on success and when some failed
+  returned: success, or if some repositories failed, with O(state=absent)
   type: list
   elements: dict
   contains:
@@ -417,13 +417,13 @@ pushed:
       sample: origin
 left:
   description: The worktrees that were kept, since another tool made them.
-  returned: success and O(state=absent)
+  returned: success, with O(state=absent)
   type: list
   elements: str
   sample: []
 branches:
   description: The branches that were kept.
-  returned: success and O(state=absent)
+  returned: success, with O(state=absent)
   type: list
   elements: str
   sample:
@@ -432,7 +432,7 @@ trash:
   description:
     - Folders in the trash of a repository that this user cannot remove, because another user owns files in them, or
       because a file system is mounted there.
-  returned: success and O(state=absent)
+  returned: success, with O(state=absent)
   type: list
   elements: str
   sample: []
@@ -440,54 +440,54 @@ notes:
   description:
     - What was not deleted, with the reason. These are branches that were kept despite O(delete_branch=true), and
       worktrees and repositories that did not exist any more, perhaps because they were moved.
-  returned: success and O(state=absent)
+  returned: success, with O(state=absent)
   type: list
   elements: str
   sample: []
 files:
   description: The files that would be lost, by name of the repository.
-  returned: when a removal is refused because work would be lost
+  returned: if a removal is refused because work would be lost
   type: dict
   sample:
     backend:
       - src/login.py
 commits:
   description: The commits that would be lost, by name of the repository.
-  returned: when a removal is refused because work would be lost
+  returned: if a removal is refused because work would be lost
   type: dict
   sample:
     backend:
       - 5f2c1d9 Mend the login
 done:
   description: The repositories that succeeded.
-  returned: when some failed
+  returned: if some repositories failed
   type: list
   elements: str
   sample:
     - backend
 failed_members:
   description: The repositories that failed, and the submodules whose push failed.
-  returned: when some failed
+  returned: if some repositories failed
   type: list
   elements: str
   sample:
     - app
 failed_pushes:
   description: The repositories and submodules whose push failed.
-  returned: when some failed with O(state=absent)
+  returned: if some repositories failed, with O(state=absent)
   type: list
   elements: str
   sample:
     - app
 command:
   description: The program that failed, with its arguments.
-  returned: when git failed in a single repository
+  returned: if git failed in a single repository
   type: list
   elements: str
   sample: [git, -C, /srv/shop/backend, fetch]
 code:
   description: Exit code of the program; the negative number of the signal if a signal ended it.
-  returned: when git failed in a single repository
+  returned: if git failed in a single repository
   type: int
   sample: 128
 failure:

@@ -169,43 +169,43 @@ actions:
     - make branch shop_fix_login_1f3a5c of goldens/shop/20261121T180000Z
 name:
   description: Name of the branch, shortened if necessary. Clients use it as the name of the database.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: str
 host:
   description: Address of PgBouncer.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: str
 port:
   description: Port of PgBouncer.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: int
 user:
   description: Name of the user of the branch.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: str
 branch_port:
   description: Port of the server of the branch, on the loopback address of the host.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: int
 source:
   description: The source of its data.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: str
 golden:
   description: The snapshot that its data come from.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: str
 parent:
   description: The branch that it was copied from, if it was not made from a golden.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: str
 data_at:
   description: The time at which the source had these data.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: raw
 created:
   description: When the branch was created or last reset, in seconds since the epoch.
-  returned: success, but for O(state=absent)
+  returned: success, except with O(state=absent)
   type: float
 failure:
   description:

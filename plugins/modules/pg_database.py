@@ -184,7 +184,7 @@ options:
           - With O(backend=shared), it is a template database in the server. With O(backend=container), it is in the
             prepared image. With O(backend=embedded), it is in a folder, which is copied with shared blocks if the file
             system supports it.
-          - During the build, only the role that builds it can connect to it.
+          - During the build, no other role is connected to it.
         type: dict
         suboptions:
           folder:
@@ -748,7 +748,7 @@ actions:
     - give user postgres the password and database shop
 database:
   description: The connection parameters of the database, with a placeholder instead of the password.
-  returned: success and O(state=present), or O(backend=none)
+  returned: success, with O(state=present), or O(backend=none)
   type: dict
   contains:
     backend:
@@ -757,12 +757,12 @@ database:
       sample: embedded
     container:
       description: Name of the container.
-      returned: O(backend=container)
+      returned: with O(backend=container)
       type: str
       sample: shop_fix_login
     cluster:
       description: Name of the cluster.
-      returned: O(backend=embedded)
+      returned: with O(backend=embedded)
       type: str
       sample: shop_fix_login
     host:
@@ -795,7 +795,7 @@ database:
       sample: postgresql://postgres:PARALLEL_WORKTREES_DATABASE_PASSWORD@127.0.0.1:15433/shop
 databases:
   description: The task's databases by O(databases[].key), each with the same keys as RV(database).
-  returned: success and O(state=present), or O(backend=none)
+  returned: success, with O(state=present), or O(backend=none)
   type: dict
 container:
   description: The container.
@@ -845,7 +845,7 @@ statements:
   description:
     - The SQL statements that ran, without passwords. In check mode, the statements that would run, except those that
       depend on the template.
-  returned: success, with O(backend=shared) where its server answers
+  returned: success, with O(backend=shared), if the server answers
   type: list
   elements: str
   sample:
@@ -863,7 +863,7 @@ left:
 verifier:
   description:
     - The SCRAM verifier of the password, the same each time, for O(parallel.worktrees.pg_branch#module:password). It
-      cannot be used as a password.
+      does not allow a login.
   returned: success, with O(state=present) and O(backend=branch), but not in check mode
   type: str
 written:
@@ -872,7 +872,7 @@ written:
       for which this cannot be determined, for example because the server is stopped, are listed too. Changes during the
       check may be missing.
     - With O(backend=container) and O(backend=embedded), other databases of the same server are listed too.
-  returned: success and O(state=absent)
+  returned: success, with O(state=absent)
   type: list
   elements: dict
   contains:
@@ -922,19 +922,19 @@ plan:
       sample: shop_fix_login
     branch:
       description: The option O(branch), with its defaults.
-      returned: O(backend=branch)
+      returned: with O(backend=branch)
       type: dict
     container:
       description: The option O(container), with its defaults.
-      returned: O(backend=container)
+      returned: with O(backend=container)
       type: dict
     embedded:
       description: The option O(embedded), with its defaults.
-      returned: O(backend=embedded)
+      returned: with O(backend=embedded)
       type: dict
     shared:
       description: The option O(shared), with its defaults.
-      returned: O(backend=shared)
+      returned: with O(backend=shared)
       type: dict
 failure:
   description:

@@ -227,7 +227,7 @@ summary:
   sample: "fix-login: slot 1 was passed over: port 15433 (database) is taken by a process that is not ours"
 holders:
   description: The owners that hold the slots of the workspace, one line each.
-  returned: when no slot is free
+  returned: if no slot is free
   type: list
   elements: str
   sample:

@@ -99,18 +99,18 @@ actions:
     - run 'pytest -q' in /srv/shop/backend/.worktrees/fix-login
 code:
   description: Exit code of the command; the negative number of the signal if a signal ended it.
-  returned: when the command was run
+  returned: if the command was run
   type: int
   sample: 0
 stdout:
   description: Standard output of the command, with the password masked. Empty in check mode.
-  returned: success, and when the command was run
+  returned: success, or if the command was run
   type: str
   sample: |
     12 passed in 0.34s
 stderr:
   description: Standard error of the command, with the password masked. Empty in check mode.
-  returned: success, and when the command was run
+  returned: success, or if the command was run
   type: str
   sample: ""
 summary:

@@ -103,7 +103,7 @@ actions:
     - drop the leaked database test_db_1
 checks:
   description: The result of each check. Empty in check mode.
-  returned: success, and failure of a check
+  returned: success, or if a check failed
   type: list
   elements: dict
   contains:

@@ -208,13 +208,13 @@ tasks:
         ahead:
           description:
             - Number of its commits that are on no other branch and no remote, including those of its submodules.
-          returned: for one that is V(clean), V(dirty) or V(branch only)
+          returned: if the state is V(clean), V(dirty) or V(branch only)
           type: int
           sample: 2
         submodules:
           description:
             - The worktrees of its submodules, each with C(name), C(path), C(branch), C(state) and C(ahead).
-          returned: where it has submodules
+          returned: if the worktree has submodules
           type: list
           elements: dict
     drift:

@@ -93,7 +93,7 @@ options:
     type: str
   remote:
     description:
-      - The remote to push to, in repositories that have it.
+      - The remote to push to. A repository without this remote is not pushed.
     type: str
     default: origin
   push:
@@ -169,13 +169,13 @@ summary:
       backend  fix-login is in integration and main at 2fb6bd4a6f0d
 checks:
   description: The result of each check, as in RV(parallel.worktrees.task_gate#module:checks).
-  returned: failure of a check
+  returned: if a check failed
   type: list
   elements: dict
   sample: []
 files:
   description: The files in conflict, by repository or submodule.
-  returned: failure by a conflict
+  returned: if there is a conflict
   type: dict
   sample: {backend: [README.md]}
 failure:

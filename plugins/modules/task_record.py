@@ -63,7 +63,7 @@ options:
   repos:
     description:
       - The repositories of the workspace. A port is skipped if the mark of a worktree in one of these repositories
-        shows that a task of another registry has it.
+        shows that a task of another registry uses this port.
       - With O(worktree), the worktree must be a linked worktree of one of these repositories, and O(branch) is the
         branch that is checked out there.
     type: list
