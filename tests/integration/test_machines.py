@@ -55,7 +55,7 @@ def test_a_playbook_works_on_the_machine_that_is_said(
 ) -> None:
     code, output = run(tmp_path, "status", inventory, **given)
     assert code == 0, output
-    assert f"ok: [{machine}]" in output.partition("PLAY [Report status]")[2], output
+    assert f"ok: [{machine}]" in output.partition("PLAY [Status]")[2], output
 
 
 @pytest.mark.parametrize(
