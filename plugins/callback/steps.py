@@ -60,8 +60,10 @@ if t.TYPE_CHECKING:
 
 QUIET_ACTIONS = {"add_host", "assert", "group_by", "include_role", "include_tasks", "include_vars", "meta", "pause"}
 QUIET_ACTIONS |= {"set_fact", "set_stats", "validate_argument_spec"}
-QUIET, REPORT = "quiet", "report"
-"""The tags of an Ansible task that is not shown, and of a play that shows its report alone."""
+QUIET = "quiet"
+"""The tag of an Ansible task that is not shown."""
+REPORT = "report"
+"""The tag of a play that shows its report alone."""
 FAILURES = {"user": "  [user error]", "environment": "  [environment error]", "partial": "  [partial failure]"}
 CRASH = re.compile(r"Task failed: (Module failed: )?")
 

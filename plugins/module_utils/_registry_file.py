@@ -303,7 +303,7 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:
     rows = connection.execute(
         "select m.name, c.name from sqlite_master m, pragma_table_info(m.name) c where m.type = 'table'"
     )
-    return {(table, column) for table, column in rows}
+    return {tuple(row) for row in rows}
 
 
 @functools.cache
