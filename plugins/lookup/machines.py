@@ -13,13 +13,14 @@ description:
   - Returns the hosts of the inventory that a variable names, for C(hosts) of a play. The variable is read from the
     command line, from the workspace file, or from the inventory variables of all hosts (C(group_vars/all.yml)).
   - It returns an empty list if M(parallel.worktrees.workspace_check) refuses the variable.
-  - For V(workspace_machine), it refuses C(--start-at-task), which would skip the Ansible tasks that look up the tasks
-    of the workspace. Use C(--tags) to choose parts of a playbook.
+  - For V(tasks), it returns the hosts that M(parallel.worktrees.task_host) added for the tasks of this call.
+  - C(--start-at-task) applies from the play for V(tasks) on. The plays for V(workspace_machine) before it always run
+    from their beginning, as they add these hosts.
 options:
   _terms:
     description:
       - Name of the variable, V(workspace_machine) with the default V(localhost), or V(db_host) with the default
-        V(db_hosts), which is a group.
+        V(db_hosts), which is a group; or V(tasks).
     required: true
   refused:
     description:
@@ -32,6 +33,9 @@ options:
 EXAMPLES = r"""
 - name: Work on the machine of the tasks
   hosts: "{{ query('parallel.worktrees.machines', 'workspace_machine') }}"
+
+- name: Work on the tasks that this play has added
+  hosts: "{{ query('parallel.worktrees.machines', 'tasks') }}"
 """
 
 RETURN = r"""
@@ -43,11 +47,10 @@ _list:
 
 import typing as t
 
-from ansible import context
-from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ..module_utils._errors import UserError
+from ..plugin_utils import _start_at
 from ..plugin_utils._machines import NotYet, machines
 
 if t.TYPE_CHECKING:
@@ -55,14 +58,17 @@ if t.TYPE_CHECKING:
     from ansible.template import Templar
 
 
+GROUP = "parallel_worktrees_tasks"
+
+
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
-        if terms[0] == "workspace_machine" and (name := context.CLIARGS.get("start_at_task")):
-            raise AnsibleLookupError(
-                f"--start-at-task={name} would skip the Ansible tasks that look up the tasks of the workspace; "
-                "choose the parts by tags, such as --tags env,database"
-            )
+        if terms[0] == "tasks":
+            _start_at.release()
+            return list((variables or {})["groups"].get(GROUP, ()))
+        if terms[0] == "workspace_machine":
+            _start_at.hold()
         is_refused = self.get_option("refused")
         loader, templar = t.cast("DataLoader", self._loader), t.cast("Templar", self._templar)
         try:

@@ -67,11 +67,16 @@ def test_tags_choose_a_part(space):
     space.teardown("part").must()
 
 
-def test_start_at_task_is_refused_with_what_to_use(space):
-    run = space.provision("late", "--start-at-task", "Env files")
-    assert run.code != 0
-    assert "choose the parts by tags, such as --tags env,database" in run.output
-    assert space.traces("late") == []
+def test_start_at_task_applies_from_the_play_of_the_tasks_on(space):
+    space.provision("late").must()
+    file = space.worktree("backend", "late") / ".env.test"
+    wanted = file.read_text()
+    file.write_text(wanted.replace("DB_PORT=", "DB_PORT=1"))
+    made = calls(space.provision("late", "--start-at-task", "Env files"), "late")
+    assert made[0] == "Env files"
+    assert made[-1] == "Ready"
+    assert file.read_text() == wanted
+    space.teardown("late").must()
 
 
 def test_variables_of_roles_may_be_private(space):
