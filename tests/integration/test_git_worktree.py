@@ -49,6 +49,7 @@ def test_the_result_tells_what_is_there(sample):
             "checkout": True,
             "adopt": False,
             "existing_branch": False,
+            "taken_up": None,
         }
         for name, submodules in (("backend", ["migrations"]), ("docs", []))
     ]
