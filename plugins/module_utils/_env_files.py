@@ -24,7 +24,6 @@ ARGUMENT_SPEC: dict[str, t.Any] = {
     "worktrees": {
         "type": "list",
         "elements": "dict",
-        "default": [],
         "options": {
             "name": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
@@ -89,7 +88,7 @@ def _refuse_mixture(params: Params) -> None:
     others = [key for key in ("worktrees", "files", "shell") if params[key]]
     if params["path"] is None:
         unused = [key for key in ("values", "mode") if params[key]]
-        if unused or not others:
+        if unused or params["worktrees"] is None:
             raise UserError(
                 f"env_file has {' and '.join(unused) or 'nothing to write'}, and no path",
                 hint="give the file: path; or the files of worktrees: worktrees, with files or shell",

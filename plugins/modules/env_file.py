@@ -42,10 +42,9 @@ options:
   worktrees:
     description:
       - The worktrees for O(files). Each worktree also gets the files of O(shell).
-      - Required with O(files) and O(shell), and mutually exclusive with O(path).
+      - Required without O(path), and mutually exclusive with it. With an empty list, nothing is written.
     type: list
     elements: dict
-    default: []
     suboptions:
       name:
         description:

@@ -303,6 +303,7 @@ def test_one_env_file_is_refused_where_it_cannot_be(tmp_path, app, tree):
     refused(call(_env_files, path=str(tmp_path / "a"), worktrees=trees(app, tree)), "user", "both path and worktrees")
     refused(call(_env_files, values={"A": 1}), "user", "values, and no path")
     refused(call(_env_files), "user", "nothing to write, and no path")
+    assert not succeeded(call(_env_files, worktrees=[]))["changed"], "a task may have no worktree"
     assert not (tmp_path / "elsewhere").exists()
 
 
