@@ -489,7 +489,7 @@ def test_a_branch_that_was_there_before_the_task_is_never_deleted(sample):
     assert [one["existing_branch"] for one in made["worktrees"]] == [True, False]
     assert [" on the existing branch fix" in action for action in made["actions"]] == [True, False]
     again = sample.make("app", "docs")
-    assert again["worktrees"] == made["worktrees"]
+    assert again["worktrees"] == [{**one, "taken_up": None} for one in made["worktrees"]]
     would = sample.remove("app", "docs", delete_branch=True, force=True, check=True)
     result = sample.remove("app", "docs", delete_branch=True, force=True)
     assert result["actions"] == would["actions"]
