@@ -11,10 +11,10 @@ from ansible.plugins.action.add_host import ActionModule as AddHost
 from ansible.plugins.loader import lookup_loader
 
 from ..plugin_utils import _loading
+from ..plugin_utils._machines import TASKS
 
 _loading.preload()  # before the plays over the tasks, which fork a worker for each
 
-GROUP = "parallel_worktrees_tasks"
 LEASED = ("slot", "ports")
 _CONNECTION = re.compile(
     r"ansible_(host|port|user|password|connection|private_key_file|remote_tmp|shell_\w+|python_interpreter"
@@ -41,7 +41,7 @@ class ActionModule(AddHost):
         lease = {**former, **{key: record[key] for key in LEASED if key in record}, **leased}
         machine = task_vars["inventory_hostname"]
         taken = {machine, "localhost", *(name for names in task_vars["groups"].values() for name in names)}
-        taken -= set(task_vars["groups"].get(GROUP, ()))
+        taken -= set(task_vars["groups"].get(TASKS, ()))
         name, workspace = record["name"], record["workspace"]
         connection = {
             key: self._templar.template(value) for key, value in task_vars.items() if _CONNECTION.fullmatch(key)
@@ -51,7 +51,7 @@ class ActionModule(AddHost):
         connection.setdefault("ansible_connection", self._connection.transport)
         self._task.args = {
             "name": f"{name}@{workspace}" if name in taken else name,
-            "groups": GROUP,
+            "groups": TASKS,
             "task_machine": machine,
             "task_record": record,
             "task_facts": {

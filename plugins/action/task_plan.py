@@ -11,9 +11,9 @@ from __future__ import annotations
 import typing as t
 
 from ..module_utils._errors import UserError
+from ..plugin_utils._machines import TASKS
 from ..plugin_utils._trial import refuse_faulty
 from .in_process import ActionModule as InProcess
-from .task_host import GROUP
 
 
 class ActionModule(InProcess):
@@ -21,7 +21,7 @@ class ActionModule(InProcess):
         """The host that stands for the task has what is known from its plan on."""
         result = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        if "facts" not in result or GROUP not in task_vars["group_names"]:
+        if "facts" not in result or TASKS not in task_vars["group_names"]:
             return result
         try:
             refuse_faulty(task_vars, result["facts"], self._templar)

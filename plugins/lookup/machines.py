@@ -51,14 +51,11 @@ from ansible.plugins.lookup import LookupBase
 
 from ..module_utils._errors import UserError
 from ..plugin_utils import _start_at
-from ..plugin_utils._machines import NotYet, machines
+from ..plugin_utils._machines import TASKS, NotYet, machines
 
 if t.TYPE_CHECKING:
     from ansible.parsing.dataloader import DataLoader
     from ansible.template import Templar
-
-
-GROUP = "parallel_worktrees_tasks"
 
 
 class LookupModule(LookupBase):
@@ -66,7 +63,7 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         if terms[0] == "tasks":
             _start_at.release()
-            return list((variables or {})["groups"].get(GROUP, ()))
+            return list((variables or {})["groups"].get(TASKS, ()))
         if terms[0] == "workspace_machine":
             _start_at.hold()
         is_refused = self.get_option("refused")

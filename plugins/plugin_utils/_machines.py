@@ -19,6 +19,8 @@ from ansible.inventory.manager import InventoryManager
 from ..module_utils._errors import UserError
 from ..module_utils._options import meant
 
+TASKS = "parallel_worktrees_tasks"
+"""The group of the hosts that stand for tasks."""
 DEFAULTS = {"workspace_machine": "localhost", "db_host": "db_hosts"}
 
 if t.TYPE_CHECKING:
